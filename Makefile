@@ -1,0 +1,200 @@
+# jobvm: everything that is made goes into build/.
+#
+#   make run       installs what is missing, builds, and runs a real job in a VM
+#   make test      the same for the tests
+#   make           only builds
+#   make check     the unit tests and the quick system tests, without installing anything
+#   make sanitize  the unit tests under ASan and UBSan
+#   make lint      clang-format, clang-tidy, cppcheck
+#   make install   to PREFIX, below DESTDIR
+#
+# Packages come from Debian by apt; nothing is fetched from anywhere else.
+
+PREFIX  ?= /usr/local
+DESTDIR ?=
+DATADIR := $(PREFIX)/share/jobvm
+B       := build
+
+# make V=1 shows the commands.
+Q := $(if $(V),,@)
+
+MUSL_CC ?= musl-gcc
+
+WARNINGS := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
+	-Wpointer-arith -Wcast-qual -Wwrite-strings -Wundef -Wvla -Wformat=2 -Wno-format-nonliteral \
+	-Wno-format-truncation \
+	-Wimplicit-fallthrough -Wdouble-promotion
+HARDENED := -fstack-protector-strong -fstack-clash-protection -fcf-protection \
+	-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
+
+HOST_PACKAGES := ext2fs blkid uuid libcrypto jansson libkmod
+# What a host needs to build and to run, and what the tests need on top.
+BUILD_DEBS := gcc libc6-dev make pkg-config musl-tools linux-libc-dev libext2fs-dev libblkid-dev \
+	uuid-dev libssl-dev libjansson-dev libkmod-dev qemu-system-x86
+TEST_DEBS := bats parallel jq e2fsprogs libcmocka-dev sudo mandoc
+LINT_DEBS := clang-format clang-tidy cppcheck
+
+host_cflags = -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. -O2 -g $(WARNINGS) $(HARDENED) \
+	-fPIE -DJOBVM_DATADIR='"$(DATADIR)"' $(shell pkg-config --cflags $(HOST_PACKAGES))
+host_ldflags = -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed
+host_libs = $(shell pkg-config --libs $(HOST_PACKAGES)) -lcom_err
+
+# PID 1: small before fast; the kernel's own headers come after musl's.
+init_cflags := -std=gnu11 -D_GNU_SOURCE -I. -Os -g $(WARNINGS) $(HARDENED) \
+	-ffunction-sections -fdata-sections -idirafter /usr/include \
+	-idirafter /usr/include/x86_64-linux-gnu
+init_ldflags := -static -Wl,--gc-sections,-z,relro,-z,now,-z,noexecstack -s
+
+ROOMS      := jobdisk fsimage imagebuilder host-tools host-tools/vmm
+host_src   := $(foreach room,$(ROOMS),$(wildcard $(room)/*.c))
+init_src   := $(wildcard init/*.c jobdisk/*.c)
+unit_src   := $(wildcard tests/unit/test_*.c)
+host_obj   := $(host_src:%.c=$B/host/%.o)
+init_obj   := $(init_src:%.c=$B/guest/%.o)
+# A unit test may use everything but the program's main.
+library_obj := $(filter-out $B/host/host-tools/jobvm.o $B/host/host-tools/cmd_%.o,$(host_obj))
+unit_tests := $(unit_src:tests/unit/%.c=$B/unit/%)
+c_files    := $(host_src) $(wildcard init/*.c) $(unit_src)
+h_files    := $(wildcard $(ROOMS:%=%/*.h) init/*.h tests/unit/*.h)
+man_pages  := $(wildcard docs/man/*.[15])
+
+.PHONY: all unit-tests deps test-deps lint-deps run test check check-unit check-system lint format sanitize \
+	install clean
+.DELETE_ON_ERROR:
+
+all: $B/jobvm $B/image/image.json
+
+# --- programs ---
+
+$B/jobvm: $(host_obj)
+	@echo '  LINK  $@'
+	$Q$(CC) $(host_ldflags) $(LDFLAGS) -o $@ $^ $(host_libs)
+
+$B/init: $(init_obj)
+	@echo '  LINK  $@'
+	$Q$(MUSL_CC) $(init_ldflags) -o $@ $^
+
+$B/host/%.o: %.c $B/host.flags
+	@mkdir -p $(@D)
+	@echo '  CC    $<'
+	$Q$(CC) $(host_cflags) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$B/guest/%.o: %.c $B/guest.flags
+	@mkdir -p $(@D)
+	@echo '  CC    $< (guest)'
+	$Q$(MUSL_CC) $(init_cflags) -MMD -MP -c -o $@ $<
+
+# Rebuilds when the flags change, and only then.
+$B/host.flags: FORCE
+	@mkdir -p $B
+	@echo '$(CC) $(host_cflags) $(CPPFLAGS) $(CFLAGS)' | cmp -s - $@ || \
+		echo '$(CC) $(host_cflags) $(CPPFLAGS) $(CFLAGS)' > $@
+$B/guest.flags: FORCE
+	@mkdir -p $B
+	@echo '$(MUSL_CC) $(init_cflags)' | cmp -s - $@ || echo '$(MUSL_CC) $(init_cflags)' > $@
+FORCE:
+
+-include $(host_obj:.o=.d) $(init_obj:.o=.d) $(unit_tests:=.d)
+
+# --- the default guest image ---
+
+# Debian's cloud kernel and BusyBox, unpacked and not installed.
+$B/debian/done: imagebuilder/fetch-debian.sh
+	imagebuilder/fetch-debian.sh $B
+
+# The skeleton beside the executable, where 'jobvm image build' looks for it.
+$B/skeleton: $(shell find rootfs-skel)
+	@rm -rf $@
+	@cp -R rootfs-skel $@
+
+# The image is made new as a whole, and the old one stays until the new one is there.
+$B/image/image.json: $B/jobvm $B/init $B/skeleton $B/debian/done
+	@rm -rf $B/image.new
+	SOURCE_DATE_EPOCH=0 $B/jobvm image build --quiet -o $B/image.new
+	@rm -rf $B/image && mv $B/image.new $B/image
+
+# --- running ---
+
+SUDO = $(if $(filter-out 0,$(shell id -u)),sudo)
+
+# Installs those of the Debian packages $(1) that are missing.
+define install_debs
+	@command -v apt-get >/dev/null || { echo 'not Debian: install the like of $(1)'; exit 0; }; \
+	missing=; for deb in $(1); do \
+		dpkg-query -W -f '$${db:Status-Status}' $$deb 2>/dev/null | grep -qx installed || \
+			missing="$$missing $$deb"; \
+	done; \
+	[ -z "$$missing" ] || { echo "installing$$missing" && $(SUDO) apt-get update -qq && \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+			--no-install-recommends $$missing >/dev/null; }
+endef
+
+deps:
+	$(call install_debs,$(BUILD_DEBS))
+test-deps:
+	$(call install_debs,$(BUILD_DEBS) $(TEST_DEBS))
+lint-deps:
+	$(call install_debs,$(LINT_DEBS))
+
+# A real job: what Debian's packages occupy, section by section.
+run: deps
+	@$(MAKE) --no-print-directory all
+	@mkdir -p $B/sections
+	@apt-cache dumpavail > $B/sections/available
+	$B/jobvm run --usage docs/examples/sections/sections.sub
+	@cat $B/sections/top-ten.txt
+
+# --- tests ---
+
+test: test-deps
+	@$(MAKE) --no-print-directory all unit-tests
+	tests/run unit system
+
+check: all unit-tests
+	tests/run unit quick
+
+check-unit: unit-tests
+	tests/run unit
+
+check-system: all
+	tests/run system
+
+unit-tests: $(unit_tests)
+
+$B/unit/%: tests/unit/%.c $(library_obj) $B/host.flags
+	@mkdir -p $(@D)
+	@echo '  TEST  $<'
+	$Q$(CC) $(host_cflags) $(CPPFLAGS) $(CFLAGS) $(host_ldflags) $(LDFLAGS) -MMD -MP -o $@ $< \
+		$(library_obj) $(host_libs) -lcmocka
+
+# The same tests, in a build of their own.
+sanitize:
+	@$(MAKE) --no-print-directory B=$B/sanitized \
+		CFLAGS='-O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all' \
+		LDFLAGS='-fsanitize=address,undefined' HARDENED= unit-tests
+	B=$B/sanitized ASAN_OPTIONS=detect_leaks=1 tests/run unit
+
+lint: lint-deps
+	clang-format --dry-run --Werror $(c_files) $(h_files)
+	clang-tidy --quiet $(c_files) -- $(filter-out -W%,$(host_cflags)) -Wno-unknown-warning-option
+	cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,performance,portability \
+		--inline-suppr --suppress=missingIncludeSystem -I. $(c_files)
+
+format:
+	clang-format -i $(c_files) $(h_files)
+
+# --- installing ---
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(DATADIR)/image $(DESTDIR)$(DATADIR)/kernel
+	install -m 755 $B/jobvm $(DESTDIR)$(PREFIX)/bin/jobvm
+	install -m 755 $B/init $(DESTDIR)$(DATADIR)/init
+	install -m 644 $B/image/* $(DESTDIR)$(DATADIR)/image
+	cp -R --no-preserve=ownership $B/skeleton $B/userland $(DESTDIR)$(DATADIR)
+	cp -R --no-preserve=ownership $B/kernel/. $(DESTDIR)$(DATADIR)/kernel
+	for page in $(man_pages); do section=$${page##*.}; \
+		install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$$section/$${page##*/}; \
+	done
+
+clean:
+	rm -rf $B
