@@ -1,0 +1,26 @@
+/*
+ * control: what PID 1 and the host say to each other over the control port.
+ *
+ * Lines of at most CONTROL_LINE_BYTES with their newline: a word, then its arguments after one
+ * blank each. Whatever the guest says is a claim: the host shows it and times it, no more.
+ */
+#ifndef JOBDISK_CONTROL_H
+#define JOBDISK_CONTROL_H
+
+#define CONTROL_LINE_BYTES 512
+
+/* host to guest, once: "hello SECONDS NANOSECONDS SEED"; SEED is CONTROL_SEED_BYTES in hex */
+#define CONTROL_HELLO	   "hello"
+#define CONTROL_SEED_BYTES 32
+
+/* guest to host */
+#define CONTROL_STAGE	  "stage"   /* stage NAME: PID 1 enters a stage */
+#define CONTROL_ALIVE	  "alive"   /* every CONTROL_ALIVE_MS */
+#define CONTROL_STARTED	  "started" /* the job runs; its clock starts */
+#define CONTROL_ENDED	  "ended" /* ended OUT ERR: the job has; so many bytes went to the ports */
+#define CONTROL_FATAL	  "fatal" /* fatal STAGE MESSAGE...: PID 1 gives up */
+#define CONTROL_UNMOUNTED "unmounted" /* nothing more will be written: the VM may go */
+
+#define CONTROL_ALIVE_MS 1000
+
+#endif

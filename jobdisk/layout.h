@@ -1,0 +1,46 @@
+/*
+ * layout: the names that host and guest agree on (design, section 4).
+ */
+#ifndef JOBDISK_LAYOUT_H
+#define JOBDISK_LAYOUT_H
+
+/* The job disk: an ext4 image whose UUID is the job's id. */
+#define JOBDISK_LABEL	"JOBVM-JOB"
+#define JOBDISK_SERIAL	"jobvm-job"
+#define ROOTDISK_LABEL	"JOBVM-ROOT"
+#define ROOTDISK_SERIAL "jobvm-root"
+
+#define JOBDISK_MANIFEST   "manifest"
+#define JOBDISK_INPUT	   "input"   /* lower layer of the workspace */
+#define JOBDISK_OUTPUT	   "output"  /* upper layer: what the job created, changed, deleted */
+#define JOBDISK_WORKDIR	   "workdir" /* overlayfs's own working directory */
+#define JOBDISK_SCRATCH	   "scratch" /* upper layer of the root, thrown away */
+#define JOBDISK_STDIN	   "stdin"   /* only where the manifest says stdin=true */
+#define JOBDISK_STDOUT	   "stdout"
+#define JOBDISK_STDERR	   "stderr"
+#define JOBDISK_RESULT	   "result"
+/*
+ * The result record's space is allocated when the disk is made, so that a job that fills the
+ * disk cannot keep PID 1 from committing: PID 1 overwrites this file and renames it.
+ */
+#define JOBDISK_RESULT_NEW "result.new"
+
+/* Directories in the scratch area: upper and working directory of the guest root's overlay. */
+#define SCRATCH_ROOT	  "root"
+#define SCRATCH_ROOT_WORK "root.work"
+
+#define WORKSPACE "/job"
+#define JOB_USER  "job"
+#define JOB_UID	  1000
+#define JOB_GID	  1000
+
+/* virtio-serial ports, by name. */
+#define PORT_CONTROL "jobvm.control"
+#define PORT_STDOUT  "jobvm.stdout"
+#define PORT_STDERR  "jobvm.stderr"
+
+/* Where the initrd keeps the modules that PID 1 loads, and the file that says in which order. */
+#define INITRD_MODULES	    "/modules"
+#define INITRD_MODULE_ORDER "/modules/order"
+
+#endif
