@@ -1,0 +1,127 @@
+#include "fsimage/host.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "fsimage/writer.h"
+
+static bool is_base(const struct host_directory *directory)
+{
+	return !directory->parent;
+}
+
+void host_leave(struct host_cursor *cursor)
+{
+	if (cursor->directory && !is_base(cursor->directory))
+		close(cursor->fd);
+	*cursor = HOST_CURSOR_NOWHERE;
+}
+
+static int enter_child(struct host_cursor *cursor, const struct host_directory *child,
+		       struct error *error)
+{
+	int fd = openat(cursor->fd, child->name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (fd < 0)
+		return error_errno(error, "cannot enter the directory %s",
+				   host_path(child->parent, child->name).text);
+	host_leave(cursor);
+	cursor->directory = child;
+	cursor->fd = fd;
+	return 0;
+}
+
+int host_enter(struct host_cursor *cursor, struct host_directory *directory, struct error *error)
+{
+	struct host_directory *known = directory;
+
+	while (known != cursor->directory && !is_base(known)) {
+		known->parent->descent = known;
+		known = known->parent;
+	}
+	if (known != cursor->directory) {
+		host_leave(cursor);
+		cursor->directory = known;
+		cursor->fd = known->base_fd;
+	}
+	while (cursor->directory != directory) {
+		if (enter_child(cursor, cursor->directory->descent, error) < 0)
+			return -1;
+	}
+	return cursor->fd;
+}
+
+struct host_path host_path(const struct host_directory *directory, const char *name)
+{
+	struct host_path path;
+	size_t start = sizeof(path.text) - 1;
+
+	path.text[start] = '\0';
+	while (name && *name) {
+		size_t length = strlen(name);
+
+		if (length + sizeof(".../") > start) {
+			start -= strlen("...");
+			memcpy(path.text + start, "...", strlen("..."));
+			break;
+		}
+		if (path.text[start] != '\0')
+			path.text[--start] = '/';
+		start -= length;
+		memcpy(path.text + start, name, length);
+		name = directory ? directory->name : NULL;
+		directory = directory ? directory->parent : NULL;
+	}
+	memmove(path.text, path.text + start, sizeof(path.text) - start);
+	return path;
+}
+
+int host_open_file(int directory_fd, const char *name)
+{
+	/* O_NONBLOCK: a FIFO may have taken the file's place. */
+	return openat(directory_fd, name,
+		      O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+}
+
+static bool same_time(struct timespec a, struct timespec b)
+{
+	return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
+bool host_file_is(const struct host_file *file, const struct stat *stat)
+{
+	return S_ISREG(stat->st_mode) && stat->st_dev == file->device &&
+	       stat->st_ino == file->inode && (uint64_t)stat->st_size == file->size_bytes &&
+	       same_time(stat->st_mtim, file->mtime) && same_time(stat->st_ctim, file->ctime);
+}
+
+int host_next_segment(int fd, const struct host_file *file, uint64_t offset,
+		      struct host_segment *segment)
+{
+	*segment = (struct host_segment){offset, file->size_bytes};
+	if (offset >= file->size_bytes)
+		return 0;
+	if (!file->sparse)
+		return 1;
+
+	off_t data = lseek(fd, offset, SEEK_DATA);
+
+	if (data < 0 && errno == ENXIO)
+		return 0;
+	if (data < 0 && errno == EINVAL)
+		return 1; /* a file system that cannot tell: all is data */
+	if (data < 0)
+		return -1;
+
+	off_t hole = lseek(fd, data, SEEK_HOLE);
+
+	if (hole < 0)
+		return errno == ENXIO ? 0 : -1; /* it has just become shorter */
+	segment->start = data / FSIMAGE_BLOCK_BYTES * FSIMAGE_BLOCK_BYTES;
+	segment->end = (hole + FSIMAGE_BLOCK_BYTES - 1) / FSIMAGE_BLOCK_BYTES * FSIMAGE_BLOCK_BYTES;
+	if (segment->end > file->size_bytes)
+		segment->end = file->size_bytes;
+	return 1;
+}

@@ -1,0 +1,276 @@
+#include "fsimage/tree.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "fsimage/features.h"
+#include "fsimage/node.h"
+
+#define BUCKETS_FIRST 256
+
+static size_t hash_name(const struct fsnode *parent, const char *name, size_t length)
+{
+	uint64_t hash = (uintptr_t)parent * 0x9e3779b97f4a7c15;
+
+	for (size_t i = 0; i < length; i++)
+		hash = (hash ^ (uint8_t)name[i]) * 0x100000001b3;
+	return hash ^ hash >> 32;
+}
+
+static struct fsnode **bucket_of(const struct fstree *tree, const struct fsnode *parent,
+				 const char *name, size_t length)
+{
+	return &tree->buckets[hash_name(parent, name, length) & (tree->bucket_count - 1)];
+}
+
+static struct fsnode *find_child(struct fsnode *directory, const char *name, size_t length)
+{
+	if (!node_is_directory(directory))
+		return NULL;
+
+	const struct fstree *tree = directory->directory.tree;
+	struct fsnode *node = *bucket_of(tree, directory, name, length);
+
+	while (node && (node->parent != directory || strncmp(node->name, name, length) != 0 ||
+			node->name[length]))
+		node = node->next_in_bucket;
+	return node;
+}
+
+/* Doubles the buckets when there are as many nodes, so that a lookup meets about one. */
+static int grow_buckets(struct fstree *tree)
+{
+	if (tree->totals.nodes < tree->bucket_count)
+		return 0;
+
+	struct fsnode **old = tree->buckets;
+	size_t old_count = tree->bucket_count;
+	struct fsnode **grown = calloc(2 * old_count, sizeof(struct fsnode *));
+
+	if (!grown)
+		return -1;
+	tree->buckets = grown;
+	tree->bucket_count = 2 * old_count;
+	for (size_t i = 0; i < old_count; i++) {
+		for (struct fsnode *node = old[i], *next; node; node = next) {
+			struct fsnode **bucket =
+				bucket_of(tree, node->parent, node->name, strlen(node->name));
+
+			next = node->next_in_bucket;
+			node->next_in_bucket = *bucket;
+			*bucket = node;
+		}
+	}
+	free(old);
+	return 0;
+}
+
+static struct fsnode *new_node(struct fstree *tree, const char *name, const struct fsmeta *meta)
+{
+	size_t name_bytes = strlen(name) + 1;
+	struct fsnode *node = calloc(1, sizeof(*node) + name_bytes);
+
+	if (!node)
+		return NULL;
+	memcpy(node->name, name, name_bytes);
+	node->meta = *meta;
+	if (node_is_directory(node))
+		node->directory.tree = tree;
+	node->next_allocated = tree->all_nodes;
+	tree->all_nodes = node;
+	tree->totals.nodes++;
+	return node;
+}
+
+struct fstree *fstree_new(const struct fsmeta *meta)
+{
+	struct fsmeta root_meta = *meta;
+	struct fstree *tree = calloc(1, sizeof(*tree));
+
+	if (!tree)
+		return NULL;
+	root_meta.mode = S_IFDIR | (meta->mode & 07777);
+	tree->bucket_count = BUCKETS_FIRST;
+	tree->buckets = calloc(tree->bucket_count, sizeof(struct fsnode *));
+	tree->root = new_node(tree, "", &root_meta);
+	if (tree->buckets && tree->root)
+		return tree;
+	fstree_free(tree);
+	return NULL;
+}
+
+void fstree_free(struct fstree *tree)
+{
+	if (!tree)
+		return;
+	for (struct fsnode *node = tree->all_nodes, *next; node; node = next) {
+		next = node->next_allocated;
+		if (!node->same_as && !node->host &&
+		    (S_ISREG(node->meta.mode) || S_ISLNK(node->meta.mode)))
+			free(node->content.bytes);
+		free(node->host);
+		free(node);
+	}
+	tree_free_host(tree);
+	free(tree->buckets);
+	free(tree);
+}
+
+struct fsnode *fstree_root(struct fstree *tree)
+{
+	return tree->root;
+}
+
+struct fsnode *fstree_child(struct fsnode *directory, const char *name)
+{
+	return find_child(directory, name, strlen(name));
+}
+
+struct fsnode *fstree_lookup(struct fsnode *directory, const char *path)
+{
+	struct fsnode *node = directory;
+
+	while (node && *path) {
+		size_t length = strcspn(path, "/");
+
+		node = find_child(node, path, length);
+		path += length;
+		path += *path == '/';
+	}
+	return node;
+}
+
+static int check_name(struct fsnode *directory, const char *name, struct error *error)
+{
+	size_t length = strlen(name);
+
+	if (!length || strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || strchr(name, '/'))
+		return error_set(error, "'%s' cannot be the name of a file", name);
+	if (length > NAME_BYTES_MAX)
+		return error_set(error, "the name '%s' is longer than %d bytes", name,
+				 NAME_BYTES_MAX);
+	if (!node_is_directory(directory))
+		return error_set(error, "'%s', where '%s' should go, is not a directory",
+				 directory->name, name);
+	if (find_child(directory, name, length))
+		return error_set(error, "'%s' is already in the directory '%s'", name,
+				 directory->parent ? directory->name : "/");
+	return 0;
+}
+
+struct fsnode *tree_add(struct fstree *tree, struct fsnode *directory, const char *name,
+			const struct fsmeta *meta, struct error *error)
+{
+	if (check_name(directory, name, error) < 0)
+		return NULL;
+
+	struct fsnode *node = grow_buckets(tree) == 0 ? new_node(tree, name, meta) : NULL;
+
+	if (!node) {
+		error_set(error, "%s: out of memory", name);
+		return NULL;
+	}
+
+	struct fsnode **bucket = bucket_of(tree, directory, name, strlen(name));
+
+	node->parent = directory;
+	node->next_in_bucket = *bucket;
+	*bucket = node;
+	if (directory->directory.last_child)
+		directory->directory.last_child->next_sibling = node;
+	else
+		directory->directory.first_child = node;
+	directory->directory.last_child = node;
+	return node;
+}
+
+static struct fsnode *add_typed(struct fstree *tree, struct fsnode *directory, const char *name,
+				const struct fsmeta *meta, mode_t type, struct error *error)
+{
+	struct fsmeta typed = *meta;
+
+	typed.mode = type | (meta->mode & 07777);
+	return tree_add(tree, directory, name, &typed, error);
+}
+
+struct fsnode *fstree_add_directory(struct fstree *tree, struct fsnode *directory, const char *name,
+				    const struct fsmeta *meta, struct error *error)
+{
+	return add_typed(tree, directory, name, meta, S_IFDIR, error);
+}
+
+/* The content is copied first, so that there is no node without it when memory runs out. */
+static struct fsnode *add_content(struct fstree *tree, struct fsnode *directory, const char *name,
+				  const struct fsmeta *meta, mode_t type, const void *bytes,
+				  size_t size, struct error *error)
+{
+	uint8_t *copy = malloc(size ? size : 1);
+
+	if (!copy) {
+		error_set(error, "%s: out of memory", name);
+		return NULL;
+	}
+	if (size)
+		memcpy(copy, bytes, size);
+
+	struct fsnode *node = add_typed(tree, directory, name, meta, type, error);
+
+	if (!node) {
+		free(copy);
+		return NULL;
+	}
+	node->content.bytes = copy;
+	node->content.size = size;
+	return node;
+}
+
+struct fsnode *fstree_add_bytes(struct fstree *tree, struct fsnode *directory, const char *name,
+				const struct fsmeta *meta, const void *bytes, size_t size,
+				struct error *error)
+{
+	struct fsnode *node = add_content(tree, directory, name, meta, S_IFREG, bytes, size, error);
+
+	if (node)
+		tree->totals.data_bytes += size;
+	return node;
+}
+
+struct fsnode *fstree_add_symlink(struct fstree *tree, struct fsnode *directory, const char *name,
+				  const struct fsmeta *meta, const char *target,
+				  struct error *error)
+{
+	size_t length = strlen(target);
+
+	if (!length || length >= 1 << IMAGE_BLOCK_BITS) {
+		error_set(error, "the symlink '%s' has a target of %zu bytes", name, length);
+		return NULL;
+	}
+	return add_content(tree, directory, name, meta, S_IFLNK, target, length, error);
+}
+
+struct fsnode *fstree_add_special(struct fstree *tree, struct fsnode *directory, const char *name,
+				  const struct fsmeta *meta, dev_t device, struct error *error)
+{
+	mode_t type = meta->mode & S_IFMT;
+
+	if (type != S_IFCHR && type != S_IFBLK && type != S_IFIFO && type != S_IFSOCK) {
+		error_set(error, "'%s' is not a special file", name);
+		return NULL;
+	}
+
+	struct fsnode *node = tree_add(tree, directory, name, meta, error);
+
+	if (node && (type == S_IFCHR || type == S_IFBLK))
+		node->device = device;
+	return node;
+}
+
+void fstree_add_mode(struct fsnode *node, mode_t permissions)
+{
+	node_target(node)->meta.mode |= permissions & 07777;
+}
+
+struct fstotals fstree_totals(const struct fstree *tree)
+{
+	return tree->totals;
+}

@@ -1,0 +1,157 @@
+/*
+ * fsimage_helpers: commands and images, for the tests of fsimage.
+ * Everything fails the running test when it does not work.
+ */
+#ifndef TESTS_UNIT_FSIMAGE_HELPERS_H
+#define TESTS_UNIT_FSIMAGE_HELPERS_H
+
+#include "tests/unit/scratch.h"
+
+#include "fsimage/reader.h"
+#include "fsimage/tree.h"
+#include "fsimage/writer.h"
+
+#define TEST_LABEL "JOBVM-TEST"
+#define TEST_NOW   1700000000
+
+static struct error test_error;
+
+/* Asserts that a library call has succeeded, and shows its error if not. */
+#define assert_success(call)                                                                       \
+	do {                                                                                       \
+		test_error.text[0] = '\0';                                                         \
+		if ((call) != 0)                                                                   \
+			fail_msg("%s: %s", #call, test_error.text);                                \
+	} while (0)
+
+/* Asserts that the call returns -1 and that its error contains TEXT. */
+#define assert_error(call, what)                                                                   \
+	do {                                                                                       \
+		test_error.text[0] = '\0';                                                         \
+		assert_int_equal((call), -1);                                                      \
+		if (!strstr(test_error.text, what))                                                \
+			fail_msg("'%s' is not in '%s'", what, test_error.text);                    \
+	} while (0)
+
+/* Runs a shell command; its exit code. */
+static inline int run(const char *format, ...) __attribute__((format(printf, 1, 2)));
+static inline int run(const char *format, ...)
+{
+	char command[2048] = "export PATH=\"$PATH:/usr/sbin:/sbin\"; ";
+	size_t length = strlen(command);
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(command + length, sizeof(command) - length, format, arguments);
+	va_end(arguments);
+
+	int status = system(command);
+
+	return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+static inline void patch(const char *path, uint64_t offset, const void *bytes, size_t size)
+{
+	int fd = open(path, O_WRONLY);
+
+	assert_true(fd >= 0);
+	assert_int_equal(pwrite(fd, bytes, size, offset), size);
+	close(fd);
+}
+
+static inline struct fstree *new_tree(void)
+{
+	struct fsmeta meta = {.mode = 0755, .mtime = {TEST_NOW, 0}};
+	struct fstree *tree = fstree_new(&meta);
+
+	assert_non_null(tree);
+	return tree;
+}
+
+static inline struct fsimage_options default_options(void)
+{
+	return (struct fsimage_options){
+		.label = TEST_LABEL,
+		.uuid = {0x6a, 0x6f, 0x62, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16},
+		.free_bytes = 1 << 20,
+		.free_inodes = 100,
+		.journal = true,
+		.now = TEST_NOW,
+	};
+}
+
+static inline int write_image(struct fstree *tree, const char *path,
+			      const struct fsimage_options *options)
+{
+	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC, 0644);
+
+	assert_true(fd >= 0);
+
+	int result = fsimage_write(tree, fd, path, options, &test_error);
+
+	close(fd);
+	return result;
+}
+
+static inline void assert_fsck_clean(const char *path)
+{
+	if (run("e2fsck -fn %s >fsck.log 2>&1", path) != 0) {
+		run("cat fsck.log");
+		fail_msg("e2fsck finds fault with %s", path);
+	}
+}
+
+/* Imports the contents of the host directory SOURCE into a new tree. */
+static inline struct fstree *import_tree(const char *source)
+{
+	static const struct fsimport import;
+	struct fstree *tree = new_tree();
+
+	assert_success(fstree_import_contents(tree, fstree_root(tree), AT_FDCWD, source, &import,
+					      &test_error));
+	return tree;
+}
+
+/* Writes TREE as "test.img", has e2fsck look at it, and frees the tree. */
+static inline void make_checked_image(struct fstree *tree)
+{
+	struct fsimage_options options = default_options();
+
+	assert_success(write_image(tree, "test.img", &options));
+	fstree_free(tree);
+	assert_fsck_clean("test.img");
+}
+
+/* An image that is open; close with close_image. */
+struct opened {
+	int fd;
+	struct fsimage *image;
+};
+
+static inline struct opened open_image(const char *path)
+{
+	struct opened opened = {.fd = open(path, O_RDONLY)};
+
+	assert_true(opened.fd >= 0);
+	test_error.text[0] = '\0';
+	opened.image = fsimage_open(opened.fd, path, NULL, &test_error);
+	if (!opened.image)
+		fail_msg("fsimage_open: %s", test_error.text);
+	return opened;
+}
+
+static inline void close_image(struct opened *opened)
+{
+	fsimage_close(opened->image);
+	close(opened->fd);
+}
+
+static inline struct fsstat stat_in(struct fsimage *image, const char *path)
+{
+	struct fsstat stat;
+
+	assert_success(fsimage_lookup(image, path, &stat, &test_error));
+	return stat;
+}
+
+#endif
