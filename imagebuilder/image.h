@@ -1,0 +1,61 @@
+/*
+ * image: guest images. A guest image is a directory with `kernel`, optional `initrd`, `root.img`
+ * (ext4, read-only for every VM) and `image.json`.
+ */
+#ifndef IMAGEBUILDER_IMAGE_H
+#define IMAGEBUILDER_IMAGE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "jobdisk/error.h"
+
+#define IMAGE_FORMAT_VERSION 1
+
+struct image_build_options {
+	const char *output; /* the image directory to make; must not exist, but its parent */
+	/*
+	 * Directories, NULL-terminated, stacked in order: a file of a later one replaces what
+	 * an earlier one has there, directories are merged. Missing mount points are added.
+	 */
+	const char *const *from;
+	const char *kernel;  /* bzImage or vmlinux */
+	const char *modules; /* lib/modules/RELEASE of that kernel; NULL: all built in */
+	const char *init;    /* PID 1's static binary */
+	/*
+	 * Progress for people, may be NULL: a stage ("root tree", "root image", "kernel",
+	 * "initrd") and, within it, bytes done, which start at 0.
+	 */
+	void (*progress)(void *context, const char *stage, uint64_t bytes_done);
+	void *progress_context;
+};
+
+/*
+ * Builds the image beside its name, syncs it and renames it. On failure nothing is left, -1 is
+ * returned and ERROR is set. The same inputs give the same bytes, wherever they are; times after
+ * SOURCE_DATE_EPOCH (from the environment, in seconds) are clamped to it. Owners are kept when
+ * root builds; otherwise the caller's own files become root's.
+ */
+int image_build(const struct image_build_options *options, struct error *error);
+
+/* A guest image as image.json describes it; strings are owned by the struct. */
+struct image {
+	char *directory;
+	char *kernel;  /* path */
+	char *initrd;  /* path, or NULL */
+	char *root;    /* path */
+	char *release; /* of the kernel */
+	char *machine; /* QEMU's machine type: "pc" or "microvm" */
+	char *architecture;
+	char *json; /* the whole of image.json */
+};
+
+/*
+ * Loads DIRECTORY/image.json and checks that the format is ours and that the parts are there
+ * with the sizes that it says; digests are not checked. -1 with ERROR set and nothing to free.
+ */
+int image_load(const char *directory, struct image *image, struct error *error);
+/* Frees what IMAGE holds; an image that was freed or zeroed is allowed. */
+void image_free(struct image *image);
+
+#endif
