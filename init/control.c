@@ -1,0 +1,117 @@
+/* control: the lines between PID 1 and the host (jobdisk/control.h), and the VM's uniqueness. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/random.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "init/init.h"
+
+#define HOST_WAIT_MS 30000
+
+void control_send(const char *word, const char *argument)
+{
+	struct pollfd port = {.fd = guest.control_fd, .events = POLLOUT};
+	char line[CONTROL_LINE_BYTES];
+
+	if (guest.control_fd < 0)
+		return;
+	int length = snprintf(line, sizeof(line), "%s%s%s", word, *argument ? " " : "", argument);
+	if (length >= (int)sizeof(line))
+		length = sizeof(line) - 1;
+	/* A message may quote the job's bytes: one message stays one line. */
+	for (int i = 0; i < length; i++)
+		if (line[i] == '\n')
+			line[i] = ' ';
+	line[length++] = '\n';
+	while (write(guest.control_fd, line, (size_t)length) < 0 &&
+	       (errno == EAGAIN || errno == EINTR))
+		if (poll(&port, 1, HOST_WAIT_MS) == 0)
+			return;
+}
+
+int control_receive(char *line, size_t size, struct error *error)
+{
+	struct pollfd port = {.fd = guest.control_fd, .events = POLLIN};
+	size_t length = 0;
+
+	while (length == 0 || line[length - 1] != '\n') {
+		if (length == size - 1)
+			return error_set(error, "the host's line is too long");
+		ssize_t got = read(guest.control_fd, line + length, 1);
+		if (got == 1)
+			length++;
+		else if (got < 0 && errno != EAGAIN && errno != EINTR)
+			return error_errno(error, "read from the host");
+		else if (poll(&port, 1, HOST_WAIT_MS) == 0)
+			return error_set(error, "the host said nothing");
+	}
+	line[length - 1] = '\0';
+	return 0;
+}
+
+static int hex_byte(const char *digits)
+{
+	char pair[3] = {digits[0], digits[1], '\0'};
+	char *end;
+	long value = strtol(pair, &end, 16);
+
+	return end == pair + 2 ? (int)value : -1;
+}
+
+static int decode_seed(const char *digits, unsigned char *seed, struct error *error)
+{
+	if (strlen(digits) != 2 * CONTROL_SEED_BYTES)
+		return error_set(error, "the host's seed has not %d bytes", CONTROL_SEED_BYTES);
+	for (int i = 0; i < CONTROL_SEED_BYTES; i++) {
+		int byte = hex_byte(digits + 2 * i);
+		if (byte < 0)
+			return error_set(error, "the host's seed is not hexadecimal");
+		seed[i] = (unsigned char)byte;
+	}
+	return 0;
+}
+
+/* Mixes the seed in, counts it as entropy, and makes the generator use it now (random(4)). */
+static int feed_random_generator(const unsigned char *seed, struct error *error)
+{
+	union {
+		struct rand_pool_info info;
+		char bytes[sizeof(struct rand_pool_info) + CONTROL_SEED_BYTES];
+	} pool = {
+		.info = {.entropy_count = CONTROL_SEED_BYTES * 8, .buf_size = CONTROL_SEED_BYTES}};
+
+	memcpy(pool.info.buf, seed, CONTROL_SEED_BYTES);
+	int fd = open("/dev/urandom", O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return error_errno(error, "open /dev/urandom");
+	int failed = ioctl(fd, RNDADDENTROPY, &pool) || ioctl(fd, RNDRESEEDCRNG);
+	if (failed)
+		error_errno(error, "reseed /dev/urandom");
+	close(fd);
+	return failed ? -1 : 0;
+}
+
+/* The host's first line gives this VM a clock and random numbers that no other VM has. */
+int make_unique(struct error *error)
+{
+	char line[CONTROL_LINE_BYTES], digits[2 * CONTROL_SEED_BYTES + 1];
+	unsigned char seed[CONTROL_SEED_BYTES];
+	long long seconds, nanoseconds;
+
+	if (control_receive(line, sizeof(line), error))
+		return -1;
+	if (sscanf(line, CONTROL_HELLO " %lld %lld %64s", &seconds, &nanoseconds, digits) != 3)
+		return error_set(error, "the host's first line is not '" CONTROL_HELLO "'");
+	if (decode_seed(digits, seed, error) || feed_random_generator(seed, error))
+		return -1;
+	struct timespec now = {.tv_sec = seconds, .tv_nsec = (long)nanoseconds};
+	if (clock_settime(CLOCK_REALTIME, &now))
+		return error_errno(error, "set the clock");
+	return 0;
+}

@@ -1,0 +1,144 @@
+/*
+ * init: PID 1 of the guest. It reads the job's manifest from the job disk, runs the job, writes
+ * the result record back and powers off (design, section 3).
+ *
+ * main.c runs the stages in order; each is one function below. A stage that fails sets ERROR and
+ * returns -1: that becomes a committed result where a disk is mounted, and the VM powers off.
+ * PID 1 allocates nothing: all its state is `struct guest`, which is static.
+ */
+#ifndef INIT_INIT_H
+#define INIT_INIT_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "jobdisk/control.h"
+#include "jobdisk/error.h"
+#include "jobdisk/manifest.h"
+#include "jobdisk/result.h"
+
+#define STAGE_MAX 24
+
+/* Where things are in PID 1's own mount namespace, which the job never sees. */
+#define IMAGE_DIR  "/image"   /* the guest image's root, read-only */
+#define JOB_DIR	   "/jobdisk" /* the job disk */
+#define ROOT_DIR   "/newroot" /* the job's root: an overlay on IMAGE_DIR */
+#define CGROUP_DIR "/cgroup"
+#define JOB_CGROUP CGROUP_DIR "/job"
+
+/* One of the job's output streams: a pipe from the job, to a file on the disk and a port. */
+struct stream {
+	const char *name;
+	int pipe_fd, file_fd, port_fd; /* pipe_fd is -1 after its end */
+	uint64_t max_bytes;
+	uint64_t total_bytes;  /* written by the job */
+	uint64_t stored_bytes; /* on the disk: at most max_bytes */
+	uint64_t sent_bytes;   /* to the port */
+	bool truncated;
+	char buffer[32768]; /* what the port has not taken yet */
+	size_t pending_start, pending_end;
+};
+
+struct guest {
+	const char *stage;
+	struct record_buffer manifest_buffer;
+	struct manifest manifest;
+	struct result result;
+	struct error fatal;
+	char timings[STAGE_MAX][64];
+	const char *timing_items[STAGE_MAX + 1];
+
+	int uevent_fd;
+	int control_fd, stdout_port_fd, stderr_port_fd;
+	bool job_disk_mounted;
+
+	/* the job, from start_job to supervise */
+	pid_t namespace_pid;
+	int event_fd;	/* struct job_event from the namespace's init */
+	int command_fd; /* signal numbers to it */
+	struct stream out, err;
+};
+
+extern struct guest guest;
+
+/* --- the stages, in order (main.c has the table) --- */
+int mount_api(struct error *error);
+int load_modules(struct error *error);
+int open_ports(struct error *error);
+int mount_root(struct error *error);
+int wait_job_disk(struct error *error);
+int make_unique(struct error *error);
+int mount_job_disk(struct error *error);
+int read_manifest(struct error *error);
+int lay_out_workspace(struct error *error);
+int apply_limits(struct error *error);
+int start_job(struct error *error);
+int supervise(struct error *error);
+int commit_result(struct error *error);
+int unmount_all(struct error *error);
+int power_off(struct error *error);
+
+/* --- devices.c --- */
+
+/* Finds the virtio disk with that serial number; its node goes to PATH. Waits for it. */
+int find_disk(const char *serial, char *path, size_t size, struct error *error);
+
+/* --- control.c --- */
+
+/* Tells the host one line: WORD and, unless it is "", ARGUMENT. Errors are ignored: the host
+ * that does not listen any more will end this VM. */
+void control_send(const char *word, const char *argument);
+/* Reads one line from the host, without its newline. */
+int control_receive(char *line, size_t size, struct error *error);
+
+/* --- namespace.c: the job's side of the wall --- */
+
+enum job_event_kind {
+	JOB_SETUP_FAILED, /* value: errno; step says where */
+	JOB_EXEC_FAILED,  /* value: errno */
+	JOB_STARTED,
+	JOB_EXITED, /* value: wait status of the command */
+};
+
+struct job_event {
+	enum job_event_kind kind;
+	int value;
+	char step[48];
+};
+
+/* What the namespace's init is given; it closes everything else. */
+struct job_fds {
+	int stdin_fd, stdout_fd, stderr_fd;
+	int event_fd, command_fd;
+};
+
+/* The first process of the job's namespaces: sets them up, starts the command, waits, exits. */
+void namespace_main(const struct manifest *manifest, const struct job_fds *fds)
+	__attribute__((noreturn));
+
+/* --- supervise.c --- */
+
+/* Closes what PID 1 has open for writing on the job disk, which could not be unmounted else. */
+void close_job_files(void);
+
+/* --- files.c: small files of the kernel's --- */
+
+int write_file(const char *path, const char *text, struct error *error);
+int write_number(const char *path, uint64_t number, struct error *error);
+/* Reads at most size - 1 bytes and a NUL; returns how many, or -1. */
+ssize_t read_file(const char *path, char *text, size_t size);
+/* The number in a one-number file, or after "KEY " in a flat keyed one; RECORD_UNSET if none. */
+uint64_t read_number(const char *path, const char *key);
+
+/* --- cgroup.c --- */
+
+/* Fills the usage fields of RESULT from the job's cgroup. */
+void cgroup_usage(struct result *result);
+uint64_t cgroup_oom_kills(void);
+/* Notes how many processes the job has now. */
+void cgroup_sample_processes(struct result *result);
+
+/* --- time --- */
+uint64_t monotonic_ms(void);
+
+#endif

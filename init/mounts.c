@@ -1,0 +1,169 @@
+/* mounts: PID 1's own view of the file systems, from the first tmpfs to the last unmount. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "init/init.h"
+#include "jobdisk/layout.h"
+
+#define BASE_DIR "/base"
+#define SCRATCH	 JOB_DIR "/" JOBDISK_SCRATCH "/"
+
+struct mount {
+	const char *source, *target, *type;
+	unsigned long flags;
+	const char *options;
+};
+
+#define QUIET_FLAGS (MS_NOSUID | MS_NODEV | MS_NOEXEC)
+
+static const struct mount api_mounts[] = {
+	{"proc", "/proc", "proc", QUIET_FLAGS, ""},
+	{"sysfs", "/sys", "sysfs", QUIET_FLAGS, ""},
+	{"devtmpfs", "/dev", "devtmpfs", MS_NOSUID | MS_NOEXEC, ""},
+	{"cgroup2", CGROUP_DIR, "cgroup2", QUIET_FLAGS, ""},
+};
+
+/* The overlays take volatile and absolute paths in PID 1's namespace only. */
+static const struct mount overlays[] = {
+	{"root", ROOT_DIR, "overlay", MS_NODEV | MS_NOATIME,
+	 "lowerdir=" IMAGE_DIR ",upperdir=" SCRATCH SCRATCH_ROOT
+	 ",workdir=" SCRATCH SCRATCH_ROOT_WORK ",redirect_dir=nofollow,metacopy=off,volatile"},
+	{"job", ROOT_DIR WORKSPACE, "overlay", MS_NODEV | MS_NOSUID | MS_NOATIME,
+	 "lowerdir=" JOB_DIR "/" JOBDISK_INPUT ",upperdir=" JOB_DIR "/" JOBDISK_OUTPUT
+	 ",workdir=" JOB_DIR "/" JOBDISK_WORKDIR ",redirect_dir=nofollow,metacopy=off,index=off"},
+};
+
+static int make_directory(const char *path, mode_t mode, struct error *error)
+{
+	if (mkdir(path, mode) && errno != EEXIST)
+		return error_errno(error, "make directory %s", path);
+	return 0;
+}
+
+static int do_mount(const struct mount *mount_, struct error *error)
+{
+	if (make_directory(mount_->target, 0755, error))
+		return -1;
+	if (mount(mount_->source, mount_->target, mount_->type, mount_->flags, mount_->options))
+		return error_errno(error, "mount %s on %s", mount_->type, mount_->target);
+	return 0;
+}
+
+/*
+ * The initramfs cannot be left by pivot_root, and the job's namespace must leave PID 1's files
+ * for good: so PID 1 moves onto a tmpfs first (pivot_root(2), rootfs).
+ */
+static int leave_initramfs(struct error *error)
+{
+	static const struct mount base = {"base", BASE_DIR, "tmpfs", MS_NOSUID | MS_NODEV,
+					  "mode=0755,size=1m"};
+
+	if (do_mount(&base, error))
+		return -1;
+	if (chdir(BASE_DIR) || mount(".", "/", NULL, MS_MOVE, NULL) || chroot(".") || chdir("/"))
+		return error_errno(error, "enter " BASE_DIR);
+	return 0;
+}
+
+int mount_api(struct error *error)
+{
+	if (leave_initramfs(error))
+		return -1;
+	for (size_t i = 0; i < sizeof(api_mounts) / sizeof(api_mounts[0]); i++)
+		if (do_mount(&api_mounts[i], error))
+			return -1;
+	return 0;
+}
+
+static int mount_disk(const char *serial, const char *target, unsigned long flags,
+		      struct error *error)
+{
+	char device[64];
+
+	if (find_disk(serial, device, sizeof(device), error))
+		return -1;
+	struct mount disk = {device, target, "ext4", flags | MS_NODEV | MS_NOATIME, ""};
+	return do_mount(&disk, error);
+}
+
+int mount_root(struct error *error)
+{
+	return mount_disk(ROOTDISK_SERIAL, IMAGE_DIR, MS_RDONLY, error);
+}
+
+int mount_job_disk(struct error *error)
+{
+	if (mount_disk(JOBDISK_SERIAL, JOB_DIR, MS_NOSUID | MS_NOEXEC, error))
+		return -1;
+	guest.job_disk_mounted = true;
+	return 0;
+}
+
+static int make_mount_points(struct error *error)
+{
+	static const struct {
+		const char *path;
+		mode_t mode;
+	} points[] = {
+		{ROOT_DIR "/proc", 0755},     {ROOT_DIR "/sys", 0755},	{ROOT_DIR "/dev", 0755},
+		{ROOT_DIR "/run", 0755},      {ROOT_DIR "/tmp", 01777}, {ROOT_DIR "/var", 0755},
+		{ROOT_DIR "/var/tmp", 01777},
+	};
+
+	for (size_t i = 0; i < sizeof(points) / sizeof(points[0]); i++)
+		if (make_directory(points[i].path, points[i].mode, error))
+			return -1;
+	/* An image made by hand may have a /tmp that only root can use. */
+	if (chmod(ROOT_DIR "/tmp", 01777))
+		return error_errno(error, "change the mode of /tmp");
+	return 0;
+}
+
+int lay_out_workspace(struct error *error)
+{
+	umask(0);
+	if (make_directory(SCRATCH SCRATCH_ROOT, 0755, error) ||
+	    make_directory(SCRATCH SCRATCH_ROOT_WORK, 0755, error) ||
+	    do_mount(&overlays[0], error) || make_mount_points(error) ||
+	    do_mount(&overlays[1], error))
+		return -1;
+	umask(022);
+	return 0;
+}
+
+static int unmount(const char *target, struct error *error)
+{
+	if (umount2(target, UMOUNT_NOFOLLOW) && errno != EINVAL && errno != ENOENT)
+		return error_errno(error, "unmount %s", target);
+	return 0;
+}
+
+/*
+ * Read-only first: that is a statement about the file system, not about one mount of it, so it
+ * holds even while the kernel still takes the dead job's mount namespace apart.
+ */
+static int unmount_job_disk(struct error *error)
+{
+	if (!guest.job_disk_mounted)
+		return 0;
+	sync();
+	if (mount(NULL, JOB_DIR, NULL, MS_REMOUNT | MS_RDONLY, NULL))
+		return error_errno(error, "make the job disk read-only");
+	if (unmount(JOB_DIR, error))
+		return -1;
+	guest.job_disk_mounted = false;
+	return 0;
+}
+
+int unmount_all(struct error *error)
+{
+	close_job_files();
+	if (unmount(ROOT_DIR WORKSPACE, error) || unmount(ROOT_DIR, error))
+		dprintf(STDERR_FILENO, "jobvm init: %s\n", error->text);
+	return unmount_job_disk(error);
+}
