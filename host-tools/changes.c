@@ -1,0 +1,142 @@
+#include "host-tools/changes.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+struct search {
+	struct fsimage *image;
+	struct changes *changes;
+};
+
+const char *change_kind_name(enum change_kind kind)
+{
+	static const char *const names[] = {"created", "changed", "deleted"};
+
+	return names[kind];
+}
+
+const char *file_type_name(mode_t mode)
+{
+	static const struct {
+		mode_t type;
+		const char *name;
+	} types[] = {
+		{S_IFREG, "file"},	   {S_IFDIR, "directory"},
+		{S_IFLNK, "symlink"},	   {S_IFCHR, "character device"},
+		{S_IFBLK, "block device"}, {S_IFIFO, "fifo"},
+		{S_IFSOCK, "socket"},
+	};
+
+	for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++)
+		if ((mode & S_IFMT) == types[i].type)
+			return types[i].name;
+	return "unknown";
+}
+
+static int add_change(struct changes *changes, enum change_kind kind, const char *path,
+		      const struct fsstat *stat, struct error *error)
+{
+	if (changes->count == changes->capacity) {
+		size_t capacity = changes->capacity ? 2 * changes->capacity : 64;
+		struct change *items = realloc(changes->items, capacity * sizeof(*items));
+		if (!items)
+			return error_set(error, "no memory for the list of outputs");
+		changes->items = items;
+		changes->capacity = capacity;
+	}
+	char *copy = strdup(path);
+	if (!copy)
+		return error_set(error, "no memory for the list of outputs");
+	changes->items[changes->count++] = (struct change){kind, copy, *stat};
+	return 0;
+}
+
+static bool same_time(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
+/* 1 when the two files have the same bytes, 0 when not, -1 on error. */
+static int same_bytes(struct fsimage *image, const struct fsstat *a, const struct fsstat *b,
+		      struct error *error)
+{
+	static char bytes_a[65536], bytes_b[65536];
+
+	for (uint64_t offset = 0; offset < a->size_bytes;) {
+		int64_t got_a =
+			fsimage_read(image, a->inode, offset, bytes_a, sizeof(bytes_a), error);
+		int64_t got_b =
+			fsimage_read(image, b->inode, offset, bytes_b, sizeof(bytes_b), error);
+		if (got_a < 0 || got_b < 0)
+			return -1;
+		if (got_a != got_b || got_a == 0 || memcmp(bytes_a, bytes_b, (size_t)got_a) != 0)
+			return 0;
+		offset += (uint64_t)got_a;
+	}
+	return 1;
+}
+
+static int same_target(struct fsimage *image, const struct fsstat *a, const struct fsstat *b,
+		       struct error *error)
+{
+	char target_a[4097], target_b[4097];
+
+	if (fsimage_readlink(image, a->inode, target_a, sizeof(target_a), error) ||
+	    fsimage_readlink(image, b->inode, target_b, sizeof(target_b), error))
+		return -1;
+	return strcmp(target_a, target_b) == 0;
+}
+
+/* overlayfs copies a file up as soon as it is opened for writing: 1 when nothing came of it. */
+static int is_unchanged(struct fsimage *image, const struct overlay_entry *entry,
+			struct error *error)
+{
+	const struct fsstat *upper = &entry->upper, *lower = &entry->lower;
+
+	if (upper->mode != lower->mode || upper->uid != lower->uid || upper->gid != lower->gid)
+		return 0;
+	if (S_ISDIR(upper->mode))
+		return 1;
+	if (!same_time(&upper->mtime, &lower->mtime) || upper->size_bytes != lower->size_bytes)
+		return 0;
+	if (S_ISLNK(upper->mode))
+		return same_target(image, upper, lower, error);
+	return S_ISREG(upper->mode) ? same_bytes(image, upper, lower, error) : 1;
+}
+
+static int note_entry(void *context, const struct overlay_entry *entry, struct error *error)
+{
+	struct search *search = context;
+
+	if (!entry->in_lower)
+		/* A whiteout over nothing: the job made a file and took it away again. */
+		return entry->whiteout ? 0
+				       : add_change(search->changes, CHANGE_CREATED, entry->path,
+						    &entry->upper, error);
+	if (entry->whiteout)
+		return add_change(search->changes, CHANGE_DELETED, entry->path, &entry->lower,
+				  error);
+	int unchanged = is_unchanged(search->image, entry, error);
+	if (unchanged)
+		return unchanged < 0 ? -1 : 0;
+	return add_change(search->changes, CHANGE_CHANGED, entry->path, &entry->upper, error);
+}
+
+int changes_read(struct fsimage *image, struct changes *changes, struct error *error)
+{
+	struct search search = {.image = image, .changes = changes};
+
+	*changes = (struct changes){.count = 0};
+	if (overlay_walk(image, "", true, note_entry, &search, error) == 0)
+		return 0;
+	changes_free(changes);
+	return -1;
+}
+
+void changes_free(struct changes *changes)
+{
+	for (size_t i = 0; i < changes->count; i++)
+		free(changes->items[i].path);
+	free(changes->items);
+}

@@ -1,0 +1,116 @@
+/* jobvm image build: makes a guest image. */
+#include <inttypes.h>
+#include <limits.h>
+#include <stdlib.h>
+
+#include "host-tools/exitcodes.h"
+#include "host-tools/find_image.h"
+#include "host-tools/message.h"
+#include "host-tools/options.h"
+
+/* What an image is made of that the user does not name; beside the executable or installed. */
+struct parts {
+	char init[PATH_MAX], kernel[PATH_MAX], modules[PATH_MAX];
+	char skeleton[PATH_MAX], userland[PATH_MAX];
+};
+
+static int need_part(const char *name, char *path, size_t size)
+{
+	if (find_part(name, path, size) == 0)
+		return 0;
+	message_error("%s is missing: 'make' or 'make install' puts it there", path);
+	return -1;
+}
+
+static int find_parts(const char *kernel, const struct strings *from, struct parts *parts)
+{
+	if (need_part("init", parts->init, sizeof(parts->init)) ||
+	    need_part("skeleton", parts->skeleton, sizeof(parts->skeleton)))
+		return -1;
+	if (!kernel && (need_part("kernel/vmlinuz", parts->kernel, sizeof(parts->kernel)) ||
+			need_part("kernel/modules", parts->modules, sizeof(parts->modules))))
+		return -1;
+	if (from->count == 0)
+		return need_part("userland", parts->userland, sizeof(parts->userland));
+	return 0;
+}
+
+static void show_progress(void *context, const char *stage, uint64_t bytes_done)
+{
+	(void)context;
+	progress_show("%s, %" PRIu64 " MB", stage, bytes_done / 1000000);
+}
+
+static int build(const char *output, const char *kernel, const char *modules,
+		 const struct strings *from)
+{
+	struct strings stack = {.count = 0};
+	struct parts parts;
+	struct error error;
+
+	if (find_parts(kernel, from, &parts))
+		return EXIT_JOBVM_FAILED;
+	/* The skeleton is the lowest: what a user land brings of its own wins. */
+	strings_add(&stack, parts.skeleton);
+	if (from->count == 0)
+		strings_add(&stack, parts.userland);
+	for (size_t i = 0; i < from->count; i++)
+		strings_add(&stack, from->items[i]);
+	const struct image_build_options options = {
+		.output = output,
+		.from = (const char *const *)stack.items,
+		.kernel = kernel ? kernel : parts.kernel,
+		.modules = kernel ? modules : parts.modules,
+		.init = parts.init,
+		.progress = show_progress,
+	};
+	progress_phase("building");
+	int failed = image_build(&options, &error);
+	progress_clear();
+	if (failed)
+		message_error("%s", error.text);
+	strings_clear(&stack);
+	return failed ? EXIT_JOBVM_FAILED : EXIT_SUCCESS;
+}
+
+static int run_image_build(int argc, char **argv)
+{
+	const char *output = NULL, *kernel = NULL, *modules = NULL;
+	struct strings from = {.count = 0};
+	struct arguments arguments;
+	const struct option options[] = {
+		{'o', "output", OPTION_VALUE, &output},
+		{0, "from", OPTION_LIST, &from},
+		{0, "kernel", OPTION_VALUE, &kernel},
+		{0, "modules", OPTION_VALUE, &modules},
+		{.name = NULL},
+	};
+
+	options_parse(&command_image_build, argc, argv, options, false, &arguments);
+	if (arguments.command || arguments.positional.count > 0)
+		message_usage("image build", "unexpected argument: sources are given with --from");
+	if (!output)
+		message_usage("image build", "option '-o IMAGEDIR' is missing");
+	if (modules && !kernel)
+		message_usage("image build",
+			      "option '--modules' needs the '--kernel' they belong to");
+	int exit_code = build(output, kernel, modules, &from);
+	strings_clear(&from);
+	arguments_free(&arguments);
+	return exit_code;
+}
+
+const struct command command_image_build = {
+	.name = "image build",
+	.summary = "make a guest image",
+	.usage = "Usage: jobvm image build [OPTION]... -o IMAGEDIR\n"
+		 "Make a guest image from directories and a kernel.\n\n"
+		 "  -o IMAGEDIR          the image to make; must not exist\n"
+		 "  --from DIR           a root tree; several are stacked, the last on top\n"
+		 "                       (without it: BusyBox)\n"
+		 "  --kernel FILE        a bzImage or vmlinux (without it: Debian's cloud kernel)\n"
+		 "  --modules DIR        lib/modules/RELEASE of that kernel\n"
+		 "  --quiet              no progress\n\n"
+		 "Times later than SOURCE_DATE_EPOCH become it.\n",
+	.run = run_image_build,
+};

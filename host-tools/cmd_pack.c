@@ -1,0 +1,51 @@
+/* jobvm pack: makes a job disk. */
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "host-tools/exitcodes.h"
+#include "host-tools/message.h"
+#include "host-tools/options.h"
+#include "host-tools/pack.h"
+#include "host-tools/request.h"
+
+static int run_pack(int argc, char **argv)
+{
+	const char *output = NULL;
+	struct request request;
+	struct packed packed;
+	struct error error;
+	const struct option options[] = {{'o', "output", OPTION_VALUE, &output}, {.name = NULL}};
+
+	request_read(&command_pack, argc, argv, options, &request);
+	if (!output)
+		message_usage("pack", "option '-o JOB.img' is missing");
+	if (request.job_count != 1)
+		message_usage("pack",
+			      "the submit description queues %zu jobs; a job disk holds one",
+			      request.job_count);
+	if (access(output, F_OK) == 0) {
+		message_error("%s exists already; remove it or choose another name", output);
+		return EXIT_JOBVM_FAILED;
+	}
+	progress_phase("packing");
+	int failed = pack_job(&request.jobs[0], output, &packed, &error);
+	if (!failed) {
+		failed = pack_publish(&packed, output, &error);
+		close(packed.fd);
+	}
+	progress_clear();
+	if (failed)
+		message_error("%s", error.text);
+	request_free(&request);
+	return failed ? EXIT_JOBVM_FAILED : EXIT_SUCCESS;
+}
+
+const struct command command_pack = {
+	.name = "pack",
+	.summary = "make a job disk, to be started later or elsewhere",
+	.usage =
+		"Usage: jobvm pack [OPTION]... -o JOB.img (-- COMMAND [ARG]... | FILE.sub)\n"
+		"Make the job disk of one job, with its manifest and inputs.\n\n"
+		"  -o JOB.img           the job disk to make; must not exist\n" REQUEST_OPTIONS_HELP,
+	.run = run_pack,
+};

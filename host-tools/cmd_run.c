@@ -1,0 +1,211 @@
+/* jobvm run: pack, start, stream, collect. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "host-tools/collect.h"
+#include "host-tools/eventlog.h"
+#include "host-tools/execute.h"
+#include "host-tools/exitcodes.h"
+#include "host-tools/message.h"
+#include "host-tools/options.h"
+#include "host-tools/pack.h"
+#include "host-tools/request.h"
+#include "host-tools/timeouts.h"
+
+struct run {
+	struct request request;
+	const char *output; /* -o */
+	bool verbose, usage;
+	struct timeouts timeouts;
+};
+
+/* Says in one line what a run without -o throws away. */
+static void say_left_behind(const struct report *report)
+{
+	size_t files = 0;
+	uint64_t bytes = 0;
+
+	if (!report->disk || !report->disk->has_changes)
+		return;
+	for (size_t i = 0; i < report->disk->changes.count; i++) {
+		const struct change *change = &report->disk->changes.items[i];
+		if (change->kind == CHANGE_DELETED || S_ISDIR(change->stat.mode))
+			continue;
+		files++;
+		bytes += change->stat.size_bytes;
+	}
+	if (files > 0)
+		message_note(
+			"%zu file%s (%.1f kB) that the job wrote %s left behind; -o DIR keeps them",
+			files, files == 1 ? "" : "s", (double)bytes / 1000,
+			files == 1 ? "is" : "are");
+}
+
+static struct collect_places places_of(const struct run *run, const struct job *job)
+{
+	if (run->output)
+		return collect_places_in(run->output);
+	return (struct collect_places){
+		.directory = job->directory,
+		.outputs_below = "",
+		.stdout_path = job->stdout_path,
+		.stderr_path = job->stderr_path,
+		.report_path = job->report_path,
+		.console_path = "console.log",
+	};
+}
+
+static bool keeps_results(const struct run *run)
+{
+	return run->output || run->request.is_submission;
+}
+
+/* After the VM's end: results to where they belong, words to the user, the exit code. */
+static int finish(const struct run *run, const struct job *job, struct report *report)
+{
+	struct collect_places places = places_of(run, job);
+	struct error error;
+	bool vm_failed =
+		report->status > STATUS_LAST_OF_GUEST && report->status != STATUS_CANCELLED;
+
+	if (!execute_output_closed())
+		report_say(report);
+	if (!keeps_results(run)) {
+		say_left_behind(report);
+	} else if (collect_results(report, &places,
+				   vm_failed || run->verbose ? execute_console() : NULL, &error)) {
+		message_error("collecting the results: %s", error.text);
+	}
+	if (run->verbose || run->usage) {
+		fprintf(stderr, "jobvm: %s: ", job_status_words[report->status]);
+		report_show_usage(report, stderr);
+	}
+	return report->exit_code;
+}
+
+/* One attempt at one job: its exit code, and whether max_retries may try again. */
+static int run_once(const struct run *run, struct job *job, bool *may_retry)
+{
+	static struct disk disk;
+	struct report report = {.has_run = false};
+	struct packed packed;
+	struct error error;
+	int exit_code = EXIT_JOBVM_FAILED;
+
+	*may_retry = false;
+	progress_phase("packing");
+	int failed = pack_job(job, NULL, &packed, &error);
+	progress_clear();
+	if (failed) {
+		message_error("%s", error.text);
+		return exit_code;
+	}
+	const struct execution execution = {
+		.job = job,
+		.disk_fd = packed.fd,
+		.disk_name = "the job disk",
+		.stdout_to_file = job->stdout_path != NULL,
+		.stderr_to_file = job->stderr_path != NULL,
+		.timeouts = run->timeouts,
+		.verbose = run->verbose,
+	};
+	memset(&disk, 0, sizeof(disk));
+	if (eventlog_executing(job, &error) ||
+	    execute(&execution, &job->manifest, &report, &disk, &error)) {
+		message_error("%s", error.text);
+	} else {
+		exit_code = finish(run, job, &report);
+		*may_retry = report.status == STATUS_COMPLETED && exit_code != EXIT_JOBVM_FAILED &&
+			     (uint64_t)exit_code != job->manifest.success_exit_code;
+		if (eventlog_terminated(job, &report, &error))
+			message_error("%s", error.text);
+	}
+	report_free(&report);
+	disk_close(&disk);
+	close(packed.fd);
+	return exit_code;
+}
+
+static int run_job(const struct run *run, struct job *job)
+{
+	struct error error;
+	bool may_retry = true;
+	int exit_code = EXIT_JOBVM_FAILED;
+
+	if (eventlog_submitted(job, &error)) {
+		message_error("%s", error.text);
+		return exit_code;
+	}
+	for (uint64_t attempt = 0; may_retry && attempt <= job->max_retries; attempt++) {
+		if (attempt > 0)
+			message_note("exit code %d: starting the job again", exit_code);
+		exit_code = run_once(run, job, &may_retry);
+	}
+	return exit_code;
+}
+
+/* All of them, one after the other; the first that fails gives the exit code. */
+static int run_jobs(struct run *run)
+{
+	int exit_code = EXIT_SUCCESS;
+
+	for (size_t i = 0; i < run->request.job_count; i++) {
+		int code = run_job(run, &run->request.jobs[i]);
+		if (exit_code == EXIT_SUCCESS)
+			exit_code = code;
+		if (code > EXIT_SIGNAL_BASE && execute_cancelled())
+			break;
+	}
+	return exit_code;
+}
+
+static int run_run(int argc, char **argv)
+{
+	struct run run = {.verbose = false};
+	struct error error;
+	bool created = false;
+	const struct option options[] = {
+		{'o', "output", OPTION_VALUE, &run.output},
+		{0, "verbose", OPTION_FLAG, &run.verbose},
+		{0, "usage", OPTION_FLAG, &run.usage},
+		{0, "boot-timeout", OPTION_VALUE, &run.timeouts.boot},
+		{0, "heartbeat-timeout", OPTION_VALUE, &run.timeouts.heartbeat},
+		{.name = NULL},
+	};
+
+	request_read(&command_run, argc, argv, options, &run.request);
+	timeouts_check(&command_run, &run.timeouts);
+	if (run.output && run.request.job_count > 1)
+		message_usage("run", "option '-o' is for one job; the description queues %zu",
+			      run.request.job_count);
+	if (run.output && collect_prepare_directory(run.output, &created, &error)) {
+		message_error("%s", error.text);
+		request_free(&run.request);
+		return EXIT_JOBVM_FAILED;
+	}
+	int exit_code = run_jobs(&run);
+	/* Empty, it was of no use: nothing was collected into it. */
+	if (created)
+		rmdir(run.output);
+	request_free(&run.request);
+	return exit_code;
+}
+
+const struct command command_run = {
+	.name = "run",
+	.summary = "pack a job, run it in a VM, bring its results back",
+	.usage =
+		"Usage: jobvm run [OPTION]... [-i PATH]... [-o DIR] -- COMMAND [ARG]...\n"
+		"       jobvm run [OPTION]... FILE.sub\n"
+		"Run one job in one virtual machine and behave like the command itself.\n\n"
+		"  -o DIR               keep the results in DIR, which must be new or empty\n" REQUEST_OPTIONS_HELP
+		"  --usage              show the job's resource usage at the end\n"
+		"  --verbose            show the guest's console too\n"
+		"  --boot-timeout SECONDS, --heartbeat-timeout SECONDS\n\n"
+		"Exit code: the job's; 128+N when signal N ended it; 124 at its time limit;\n"
+		"125 when jobvm or the VM failed; 126 and 127 when the command cannot be\n"
+		"executed or found; 2 for a wrong command line.\n",
+	.run = run_run,
+};

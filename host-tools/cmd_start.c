@@ -1,0 +1,126 @@
+/* jobvm start: boots a VM for a job disk and waits for its end. */
+#include <string.h>
+#include <unistd.h>
+
+#include "host-tools/execute.h"
+#include "host-tools/exitcodes.h"
+#include "host-tools/message.h"
+#include "host-tools/options.h"
+#include "host-tools/sidefile.h"
+
+/* The keys of a job that are decided where it runs; the rest is in the manifest. */
+static const char *const host_keys[] = {"jobvm_image", "jobvm_accel", "jobvm_require_isolation"};
+
+static void check_settings(const struct arguments *arguments)
+{
+	for (size_t i = 0; i < arguments->settings.count; i++) {
+		bool allowed = false;
+		for (size_t k = 0; k < sizeof(host_keys) / sizeof(host_keys[0]); k++)
+			allowed = allowed || strncmp(arguments->settings.items[i], host_keys[k],
+						     strlen(host_keys[k])) == 0;
+		if (!allowed)
+			message_usage("start", "'%s': the manifest on the job disk says that",
+				      arguments->settings.items[i]);
+	}
+}
+
+static int open_fresh_disk(const char *path, struct disk *disk, struct error *error)
+{
+	int fd = disk_open_file(path, true, error);
+
+	if (fd < 0)
+		return -1;
+	if (disk_open(disk, fd, path, error)) {
+		close(fd);
+		return -1;
+	}
+	int found = disk_read_results(disk, error);
+	if (found == 1)
+		return fd;
+	if (found == 0)
+		error_set(error, "%s: has run already; 'jobvm collect' brings its results", path);
+	else
+		error_prefix(error, "%s", path);
+	disk_close(disk);
+	close(fd);
+	return -1;
+}
+
+static int run_disk(const char *path, const struct job *job, const struct timeouts *timeouts,
+		    bool verbose)
+{
+	static struct disk before, after;
+	struct report report = {.has_run = false};
+	struct error error;
+
+	int fd = open_fresh_disk(path, &before, &error);
+	if (fd < 0) {
+		message_error("%s", error.text);
+		return EXIT_JOBVM_FAILED;
+	}
+	const struct execution execution = {
+		.job = job,
+		.disk_fd = fd,
+		.disk_name = path,
+		.timeouts = *timeouts,
+		.verbose = verbose,
+	};
+	int exit_code = EXIT_JOBVM_FAILED;
+	if (execute(&execution, &before.manifest, &report, &after, &error)) {
+		message_error("%s", error.text);
+	} else {
+		exit_code = report.exit_code;
+		report_say(&report);
+		if (sidefile_write(path, report.host, &error)) {
+			message_error("%s", error.text);
+			exit_code = EXIT_JOBVM_FAILED;
+		}
+	}
+	report_free(&report);
+	disk_close(&before);
+	disk_close(&after);
+	close(fd);
+	return exit_code;
+}
+
+static int run_start(int argc, char **argv)
+{
+	struct arguments arguments;
+	struct timeouts timeouts = {.boot = NULL};
+	struct job job;
+	bool verbose = false;
+	const struct option options[] = {
+		{0, "verbose", OPTION_FLAG, &verbose},
+		{0, "boot-timeout", OPTION_VALUE, &timeouts.boot},
+		{0, "heartbeat-timeout", OPTION_VALUE, &timeouts.heartbeat},
+		{.name = NULL},
+	};
+
+	options_parse(&command_start, argc, argv, options, true, &arguments);
+	if (arguments.command || arguments.positional.count != 1)
+		message_usage("start", "exactly one job disk is needed");
+	check_settings(&arguments);
+	timeouts_check(&command_start, &timeouts);
+	job_init(&job);
+	options_apply(&command_start, &arguments, &job);
+	int exit_code = run_disk(arguments.positional.items[0], &job, &timeouts, verbose);
+	job_free(&job);
+	arguments_free(&arguments);
+	return exit_code;
+}
+
+const struct command command_start = {
+	.name = "start",
+	.summary = "boot a VM for a job disk and wait for the job's end",
+	.usage =
+		"Usage: jobvm start [OPTION]... JOB.img\n"
+		"Run the job on a job disk. The results stay on the disk; 'jobvm collect' fetches them.\n\n"
+		"  --image DIR          the guest image\n"
+		"  --accel auto|kvm|tcg\n"
+		"  --require-isolation hardware\n"
+		"  --verbose            show the guest's console\n"
+		"  --boot-timeout SECONDS, --heartbeat-timeout SECONDS\n"
+		"  --quiet              no warnings, notes or progress\n\n"
+		"The exit code is as for 'jobvm run'.\n",
+	.run = run_start,
+};

@@ -1,0 +1,37 @@
+/*
+ * collect: brings a finished job's results from its disk to where the user wants them.
+ */
+#ifndef HOST_TOOLS_COLLECT_H
+#define HOST_TOOLS_COLLECT_H
+
+#include "host-tools/report.h"
+
+/* Where results go. Paths are the user's, relative to the process's or DIRECTORY. */
+struct collect_places {
+	const char *directory;	   /* outputs land below it */
+	const char *outputs_below; /* "output" for `-o DIR`, "" for a submit description */
+	const char *stdout_path;   /* relative to DIRECTORY; NULL: not kept */
+	const char *stderr_path;
+	const char *report_path;  /* job.json */
+	const char *console_path; /* the guest's console log, where a run failed */
+};
+
+/* The places below a results directory: DIR/output/, DIR/stdout, DIR/stderr, DIR/job.json. */
+struct collect_places collect_places_in(const char *directory);
+
+/*
+ * Makes DIRECTORY, or accepts it if it is there and empty. *CREATED says which.
+ * 0, or -1 with ERROR set.
+ */
+int collect_prepare_directory(const char *directory, bool *created, struct error *error);
+
+/*
+ * Collects outputs, stdout and stderr, notes in REPORT what is missing, skipped or partial, and
+ * writes job.json last. CONSOLE may be NULL. Declared outputs that are missing and a collection
+ * that stops early turn REPORT's exit code into 125. Returns 0; -1 with ERROR set when something
+ * could not be written (job.json then says `partial`, if it could be).
+ */
+int collect_results(struct report *report, const struct collect_places *places,
+		    const struct log *console, struct error *error);
+
+#endif

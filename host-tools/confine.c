@@ -1,0 +1,137 @@
+#include "host-tools/confine.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <linux/landlock.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/*
+ * A user id for each process, in a range that neither Debian nor systemd hands out (systemd's
+ * UIDS-GIDS): two VMs of one root may not signal or trace each other. In a user namespace that
+ * does not map it, "nobody" has to do.
+ */
+#define FIRST_UID  0x70000000U
+#define UID_COUNT  0x00400000U
+#define NOBODY_UID 65534
+
+/* Rights by the ABI that brought them; linux/landlock.h of Debian 12 knows the first only. */
+#define ACCESS_FS_REFER	    (1ULL << 13) /* ABI 2 */
+#define ACCESS_FS_TRUNCATE  (1ULL << 14) /* ABI 3 */
+#define ACCESS_FS_IOCTL_DEV (1ULL << 15) /* ABI 5 */
+#define ACCESS_NET_ALL	    3ULL	 /* ABI 4: bind, connect */
+#define SCOPE_ALL	    3ULL	 /* ABI 6: abstract Unix sockets, signals */
+
+#define READ_FILE  (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_EXECUTE)
+#define WRITE_FILE (LANDLOCK_ACCESS_FS_WRITE_FILE | ACCESS_FS_TRUNCATE | ACCESS_FS_IOCTL_DEV)
+#define ABI_1_ALL  (LANDLOCK_ACCESS_FS_MAKE_SYM * 2 - 1)
+
+/* struct landlock_ruleset_attr as of ABI 6; an older kernel is given its beginning only. */
+struct ruleset {
+	uint64_t access_fs, access_net, scoped;
+};
+
+int confine_landlock_abi(void)
+{
+	long abi = syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+
+	return abi < 0 ? 0 : (int)abi;
+}
+
+bool confine_has_seccomp(void)
+{
+	return prctl(PR_GET_SECCOMP, 0, 0, 0, 0) >= 0;
+}
+
+static uint64_t known_fs_rights(int abi)
+{
+	uint64_t rights = ABI_1_ALL;
+
+	if (abi >= 2)
+		rights |= ACCESS_FS_REFER;
+	if (abi >= 3)
+		rights |= ACCESS_FS_TRUNCATE;
+	if (abi >= 5)
+		rights |= ACCESS_FS_IOCTL_DEV;
+	return rights;
+}
+
+static int create_ruleset(int abi, uint64_t known)
+{
+	struct ruleset ruleset = {.access_fs = known};
+	size_t size = sizeof(ruleset.access_fs);
+
+	if (abi >= 4) {
+		ruleset.access_net = ACCESS_NET_ALL;
+		size += sizeof(ruleset.access_net);
+	}
+	if (abi >= 6) {
+		ruleset.scoped = SCOPE_ALL;
+		size += sizeof(ruleset.scoped);
+	}
+	return (int)syscall(SYS_landlock_create_ruleset, &ruleset, size, 0);
+}
+
+static int add_rule(int ruleset_fd, const struct confine_rule *rule, uint64_t known)
+{
+	struct landlock_path_beneath_attr beneath = {.parent_fd = rule->fd};
+	struct stat status;
+
+	if (rule->path) {
+		beneath.parent_fd = open(rule->path, O_PATH | O_CLOEXEC);
+		if (beneath.parent_fd < 0)
+			return errno == ENOENT || errno == EACCES ? 0 : -1;
+	}
+	int result = fstat(beneath.parent_fd, &status);
+	beneath.allowed_access = READ_FILE;
+	if (rule->access == CONFINE_READ_WRITE)
+		beneath.allowed_access |= WRITE_FILE;
+	if (S_ISDIR(status.st_mode))
+		beneath.allowed_access |= LANDLOCK_ACCESS_FS_READ_DIR;
+	beneath.allowed_access &= known;
+	if (result == 0)
+		result = (int)syscall(SYS_landlock_add_rule, ruleset_fd, LANDLOCK_RULE_PATH_BENEATH,
+				      &beneath, 0);
+	if (rule->path)
+		close(beneath.parent_fd);
+	return result;
+}
+
+int confine_files(const struct confine_rule *rules, size_t rule_count)
+{
+	int abi = confine_landlock_abi();
+	uint64_t known = known_fs_rights(abi);
+	int result = 0;
+
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+		return -1;
+	if (abi == 0)
+		return 0;
+	int ruleset_fd = create_ruleset(abi, known);
+	if (ruleset_fd < 0)
+		return -1;
+	for (size_t i = 0; i < rule_count && result == 0; i++)
+		result = add_rule(ruleset_fd, &rules[i], known);
+	if (result == 0)
+		result = (int)syscall(SYS_landlock_restrict_self, ruleset_fd, 0);
+	close(ruleset_fd);
+	return result;
+}
+
+int confine_user(gid_t gid)
+{
+	uid_t uid = FIRST_UID + (uid_t)getpid() % UID_COUNT;
+
+	if (geteuid() != 0)
+		return 0;
+	if (setgroups(gid ? 1 : 0, &gid))
+		return -1;
+	if (setresgid(uid, uid, uid) == 0 && setresuid(uid, uid, uid) == 0)
+		return 0;
+	if (setresgid(NOBODY_UID, NOBODY_UID, NOBODY_UID))
+		return -1;
+	return setresuid(NOBODY_UID, NOBODY_UID, NOBODY_UID);
+}

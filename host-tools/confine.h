@@ -1,0 +1,42 @@
+/*
+ * confine: narrows what a process of ours may do, before it meets anything hostile.
+ */
+#ifndef HOST_TOOLS_CONFINE_H
+#define HOST_TOOLS_CONFINE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "jobdisk/error.h"
+
+enum confine_access { CONFINE_READ, CONFINE_READ_WRITE };
+
+/* One thing that stays reachable: a path, or a file by its descriptor (path NULL). */
+struct confine_rule {
+	const char *path;
+	int fd;
+	enum confine_access access;
+};
+
+/* The Landlock ABI of this kernel, or 0 when it has none (landlock(7)). */
+int confine_landlock_abi(void);
+
+/* Whether this kernel filters system calls (seccomp(2)). */
+bool confine_has_seccomp(void);
+
+/*
+ * Restricts the calling process and its children with Landlock to RULES and to no TCP, abstract
+ * sockets or signals outside (as far as the ABI goes), and sets no_new_privs. Paths that do not
+ * exist are skipped. On a kernel without Landlock only no_new_privs is set. 0, or -1 with errno.
+ */
+int confine_files(const struct confine_rule *rules, size_t rule_count);
+
+/*
+ * For root: becomes a user that owns nothing and runs nothing else, with GID as its one group
+ * (for /dev/kvm) where that is not 0. For everybody else: does nothing. 0, or -1 with errno.
+ */
+int confine_user(gid_t gid);
+
+#endif

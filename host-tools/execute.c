@@ -1,0 +1,136 @@
+#include "host-tools/execute.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "host-tools/accel.h"
+#include "host-tools/find_image.h"
+#include "host-tools/message.h"
+
+/*
+ * What the VM has beyond the job's limit: the kernel's own memory, PID 1, and page structures in
+ * proportion. Measured with the stock kernel, which needs about 80 MiB.
+ */
+#define VM_MEMORY_BASE_BYTES (112ULL << 20)
+#define VM_MEMORY_SHARE	     32
+
+static struct vm_outcome outcome;
+
+const struct log *execute_console(void)
+{
+	return &outcome.console;
+}
+
+bool execute_output_closed(void)
+{
+	return outcome.output_closed;
+}
+
+bool execute_cancelled(void)
+{
+	return outcome.cancel_signal != 0;
+}
+
+static uint64_t vm_memory_bytes(const struct manifest *manifest)
+{
+	return manifest->memory_limit_bytes + manifest->memory_limit_bytes / VM_MEMORY_SHARE +
+	       VM_MEMORY_BASE_BYTES;
+}
+
+/* Line by line, so that its line ends stay line ends. */
+static void print_console(char *text)
+{
+	for (char *line = strsep(&text, "\n"); line; line = strsep(&text, "\n")) {
+		line[strcspn(line, "\r")] = '\0';
+		print_escaped(stderr, line);
+		fputc('\n', stderr);
+	}
+}
+
+static void show_stage(void *context, const char *stage)
+{
+	(void)context;
+	/* From here on the terminal is the job's. */
+	if (strcmp(stage, "start_job") == 0)
+		progress_clear();
+	else if (strcmp(stage, "supervise") != 0)
+		progress_show("%s", stage);
+}
+
+static struct vm_options vm_options(const struct execution *execution,
+				    const struct manifest *manifest, const struct image *image,
+				    enum job_accel accel)
+{
+	return (struct vm_options){
+		.qemu = {.image = image,
+			 .accel = accel,
+			 .memory_bytes = vm_memory_bytes(manifest),
+			 .cpus = manifest->cpus,
+			 .job_disk_fd = execution->disk_fd},
+		.manifest = manifest,
+		.stdout_fd = execution->stdout_to_file ? -1 : STDOUT_FILENO,
+		.stderr_fd = execution->stderr_to_file ? -1 : STDERR_FILENO,
+		.boot_timeout_ms = execution->timeouts.boot_ms,
+		.heartbeat_timeout_ms = execution->timeouts.heartbeat_ms,
+		.on_stage = show_stage,
+	};
+}
+
+void execute_read_disk(int disk_fd, const char *disk_name, const struct manifest *manifest,
+		       struct report *report, struct disk *disk)
+{
+	struct error problem;
+	bool clean = !report->host || json_is_true(json_object_get(report->host, "clean_end"));
+	bool bad = false;
+
+	report->manifest = manifest;
+	/* A disk that was not unmounted is not parsed: its journal has not been replayed. */
+	if (clean && disk_open(disk, disk_fd, disk_name, &problem)) {
+		bad = true;
+	} else if (clean) {
+		report->disk = disk;
+		bad = disk_read_results(disk, &problem) < 0;
+	}
+	report_decide(report, bad ? problem.text : NULL);
+}
+
+int execute(const struct execution *execution, const struct manifest *manifest,
+	    struct report *report, struct disk *disk, struct error *error)
+{
+	struct image image;
+	time_t started_at = time(NULL);
+
+	if (find_image(execution->job->image_path, &image, error))
+		return -1;
+	int accel = accel_choose((enum job_accel)execution->job->accel,
+				 execution->job->require_hardware, &image, error);
+	if (accel < 0) {
+		image_free(&image);
+		return -1;
+	}
+	struct vm_options options = vm_options(execution, manifest, &image, (enum job_accel)accel);
+	progress_phase("booting");
+	progress_show("%s", image.release);
+	int failed = vm_run(&options, &outcome, error);
+	progress_clear();
+	/* The commit point: until here what the guest wrote may be in the page cache only. */
+	if (!failed && fsync(execution->disk_fd))
+		failed = error_errno(error, "sync %s", execution->disk_name);
+	if (!failed) {
+		report->host = report_host_section(&image, (enum job_accel)accel,
+						   options.qemu.memory_bytes, &outcome, started_at);
+		execute_read_disk(execution->disk_fd, execution->disk_name, manifest, report, disk);
+	}
+	if (execution->verbose && outcome.console.total_bytes > 0) {
+		char *console = log_text(&outcome.console);
+		message_note("the guest's console:");
+		if (console)
+			print_console(console);
+		free(console);
+	}
+	image_free(&image);
+	return failed;
+}

@@ -1,0 +1,39 @@
+/* execute: runs the job on one job disk in one VM, and reads what came of it. */
+#ifndef HOST_TOOLS_EXECUTE_H
+#define HOST_TOOLS_EXECUTE_H
+
+#include "host-tools/report.h"
+#include "host-tools/timeouts.h"
+
+struct execution {
+	const struct job *job; /* image, accelerator */
+	int disk_fd;
+	const char *disk_name;
+	bool stdout_to_file,
+		stderr_to_file; /* not passed through live: a file gets it at the end */
+	struct timeouts timeouts;
+	bool verbose; /* show the guest's console afterwards */
+};
+
+/*
+ * Fills REPORT (zeroed by the caller, freed by it with report_free) with the verdict. DISK is
+ * opened if it can be; the caller closes it. MANIFEST is what was packed, not what the disk says
+ * afterwards. -1 with ERROR set when no VM could be started.
+ */
+int execute(const struct execution *execution, const struct manifest *manifest,
+	    struct report *report, struct disk *disk, struct error *error);
+
+/* The guest's console of the last execution. */
+const struct log *execute_console(void);
+
+/* Why the last execution's end was asked for: our own stdout has no reader any more. */
+bool execute_output_closed(void);
+
+/* Whether a signal to us ended it. */
+bool execute_cancelled(void);
+
+/* Reads the results on DISK_FD into REPORT, whose `host` is set already, and decides. */
+void execute_read_disk(int disk_fd, const char *disk_name, const struct manifest *manifest,
+		       struct report *report, struct disk *disk);
+
+#endif

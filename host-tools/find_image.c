@@ -1,0 +1,57 @@
+#include "host-tools/find_image.h"
+
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#ifndef JOBVM_DATADIR
+#define JOBVM_DATADIR "/usr/local/share/jobvm"
+#endif
+
+static void beside_executable(const char *name, char *path, size_t size)
+{
+	char executable[PATH_MAX];
+	ssize_t length = readlink("/proc/self/exe", executable, sizeof(executable) - 1);
+
+	executable[length > 0 ? length : 0] = '\0';
+	snprintf(path, size, "%s/%s", dirname(executable), name);
+}
+
+static void in_user_data(const char *name, char *path, size_t size)
+{
+	const char *data = getenv("XDG_DATA_HOME");
+	const char *home = getenv("HOME");
+
+	if (data && *data)
+		snprintf(path, size, "%s/jobvm/%s", data, name);
+	else
+		snprintf(path, size, "%s/.local/share/jobvm/%s", home ? home : "", name);
+}
+
+int find_part(const char *name, char *path, size_t size)
+{
+	beside_executable(name, path, size);
+	if (access(path, F_OK) == 0)
+		return 0;
+	in_user_data(name, path, size);
+	if (access(path, F_OK) == 0)
+		return 0;
+	snprintf(path, size, "%s/%s", JOBVM_DATADIR, name);
+	return access(path, F_OK);
+}
+
+int find_image(const char *given, struct image *image, struct error *error)
+{
+	const char *wanted = given ? given : getenv("JOBVM_IMAGE");
+	char path[PATH_MAX];
+
+	if (wanted && *wanted)
+		return image_load(wanted, image, error);
+	if (find_part("image", path, sizeof(path)))
+		return error_set(error, "no guest image: name one with --image, or make one with "
+					"'jobvm image build -o DIR' and set JOBVM_IMAGE=DIR");
+	return image_load(path, image, error);
+}

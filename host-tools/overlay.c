@@ -1,0 +1,289 @@
+#include "host-tools/overlay.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "jobdisk/layout.h"
+
+/* Deeper than any path that a job can name at once. */
+#define DEPTH_MAX (OVERLAY_PATH_MAX / 2)
+
+struct listing {
+	struct item {
+		char *name;
+		struct fsstat stat;
+	} * items;
+	size_t count, capacity;
+};
+
+struct walk {
+	struct fsimage *image;
+	bool upper_only;
+	overlay_visit *visit;
+	void *context;
+	struct error *error;
+	char path[OVERLAY_PATH_MAX];
+	unsigned char *entered; /* a bit for each inode of a directory that was listed */
+	size_t entered_bytes;
+};
+
+/* --- one layer's directory --- */
+
+static int append_item(void *context, const char *name, const struct fsstat *stat,
+		       struct error *error)
+{
+	struct listing *listing = context;
+
+	if (listing->count == listing->capacity) {
+		size_t capacity = listing->capacity ? 2 * listing->capacity : 16;
+		struct item *items = realloc(listing->items, capacity * sizeof(*items));
+		if (!items)
+			return error_set(error, "no memory for a directory's entries");
+		listing->items = items;
+		listing->capacity = capacity;
+	}
+	listing->items[listing->count].name = strdup(name);
+	if (!listing->items[listing->count].name)
+		return error_set(error, "no memory for a directory's entries");
+	listing->items[listing->count++].stat = *stat;
+	return 0;
+}
+
+static void free_listing(struct listing *listing)
+{
+	for (size_t i = 0; i < listing->count; i++)
+		free(listing->items[i].name);
+	free(listing->items);
+}
+
+/* A directory with two parents would make the walk exponentially long. */
+static int enter_once(struct walk *w, uint32_t inode)
+{
+	size_t byte = inode / 8;
+
+	if (byte >= w->entered_bytes) {
+		size_t size = byte + 4096;
+		unsigned char *entered = realloc(w->entered, size);
+		if (!entered)
+			return error_set(w->error, "no memory for the list of directories");
+		memset(entered + w->entered_bytes, 0, size - w->entered_bytes);
+		w->entered = entered;
+		w->entered_bytes = size;
+	}
+	if (w->entered[byte] & (1U << inode % 8))
+		return error_set(w->error, "directory inode %u has two names", inode);
+	w->entered[byte] |= (unsigned char)(1U << inode % 8);
+	return 0;
+}
+
+static int list_layer(struct walk *w, bool present, uint32_t inode, struct listing *listing)
+{
+	if (!present)
+		return 0;
+	if (enter_once(w, inode))
+		return -1;
+	return fsimage_list(w->image, inode, append_item, listing, w->error);
+}
+
+/* --- entries --- */
+
+static bool is_whiteout(const struct fsstat *stat)
+{
+	return S_ISCHR(stat->mode) && stat->device_major == 0 && stat->device_minor == 0;
+}
+
+static int is_opaque(struct fsimage *image, const struct fsstat *stat, struct error *error)
+{
+	char value[4];
+
+	if (!S_ISDIR(stat->mode))
+		return 0;
+	int length = fsimage_getxattr(image, stat->inode, "trusted.overlay.opaque", value,
+				      sizeof(value), error);
+	return length < 0 ? -1 : length == 1 && value[0] == 'y';
+}
+
+static int set_upper(struct fsimage *image, struct overlay_entry *entry, const struct fsstat *stat,
+		     struct error *error)
+{
+	int opaque = is_opaque(image, stat, error);
+
+	entry->in_upper = true;
+	entry->upper = *stat;
+	entry->whiteout = is_whiteout(stat);
+	entry->opaque = opaque > 0;
+	return opaque < 0 ? -1 : 0;
+}
+
+bool overlay_exists(const struct overlay_entry *entry)
+{
+	return entry->in_upper ? !entry->whiteout : entry->in_lower;
+}
+
+const struct fsstat *overlay_stat(const struct overlay_entry *entry)
+{
+	return entry->in_upper ? &entry->upper : &entry->lower;
+}
+
+static bool upper_is_directory(const struct overlay_entry *entry)
+{
+	return entry->in_upper && !entry->whiteout && S_ISDIR(entry->upper.mode);
+}
+
+/* Whether the lower layer has a directory here that the upper one has not replaced by a file. */
+static bool lower_is_directory(const struct overlay_entry *entry)
+{
+	return entry->in_lower && S_ISDIR(entry->lower.mode) &&
+	       (!entry->in_upper || S_ISDIR(entry->upper.mode));
+}
+
+/* Whether what it holds still shows through. */
+static bool lower_shows(const struct overlay_entry *entry)
+{
+	return lower_is_directory(entry) && !entry->opaque;
+}
+
+/* --- the walk --- */
+
+static int walk_directory(struct walk *w, const struct overlay_entry *directory, size_t path_length,
+			  int depth);
+
+static int walk_entry(struct walk *w, struct overlay_entry *entry, size_t path_length, int depth)
+{
+	entry->path = w->path;
+	int result = w->visit(w->context, entry, w->error);
+	if (result)
+		return result;
+	if (entry->whiteout || !S_ISDIR(overlay_stat(entry)->mode))
+		return 0;
+	return walk_directory(w, entry, path_length, depth + 1);
+}
+
+static int append_name(struct walk *w, size_t path_length, const char *name)
+{
+	int added = snprintf(w->path + path_length, sizeof(w->path) - path_length, "%s%s",
+			     path_length ? "/" : "", name);
+
+	if (added < 0 || path_length + (size_t)added >= sizeof(w->path))
+		return error_set(w->error, "a path below '%.64s...' is too long", w->path);
+	return added;
+}
+
+/*
+ * Below an opaque directory the lower layer is gone: what only it has counts as deleted, and
+ * what both have was made anew.
+ */
+static void hide_lower(struct overlay_entry *entry)
+{
+	if (!entry->in_upper)
+		entry->in_upper = entry->whiteout = true;
+	entry->opaque = true;
+}
+
+static int merge(struct walk *w, const struct overlay_entry *directory, const struct listing *upper,
+		 const struct listing *lower, size_t path_length, int depth)
+{
+	for (size_t u = 0, l = 0; u < upper->count || l < lower->count;) {
+		int order = u == upper->count ? 1
+			    : l == lower->count
+				    ? -1
+				    : strcmp(upper->items[u].name, lower->items[l].name);
+		struct overlay_entry entry = {.in_lower = order >= 0};
+		const char *name = order <= 0 ? upper->items[u].name : lower->items[l].name;
+
+		if (order >= 0)
+			entry.lower = lower->items[l++].stat;
+		if (order <= 0 && set_upper(w->image, &entry, &upper->items[u++].stat, w->error))
+			return -1;
+		if (directory->opaque)
+			hide_lower(&entry);
+		if (!entry.in_upper && w->upper_only)
+			continue;
+		int added = append_name(w, path_length, name);
+		if (added < 0)
+			return -1;
+		int result = walk_entry(w, &entry, path_length + (size_t)added, depth);
+		w->path[path_length] = '\0';
+		if (result)
+			return result;
+	}
+	return 0;
+}
+
+static int walk_directory(struct walk *w, const struct overlay_entry *directory, size_t path_length,
+			  int depth)
+{
+	struct listing upper = {.count = 0}, lower = {.count = 0};
+
+	if (depth > DEPTH_MAX)
+		return error_set(w->error, "directories are nested deeper than %d", DEPTH_MAX);
+	int result = list_layer(w, upper_is_directory(directory), directory->upper.inode, &upper);
+	if (!result)
+		result = list_layer(w, lower_is_directory(directory), directory->lower.inode,
+				    &lower);
+	if (!result)
+		result = merge(w, directory, &upper, &lower, path_length, depth);
+	free_listing(&upper);
+	free_listing(&lower);
+	return result;
+}
+
+int overlay_walk(struct fsimage *image, const char *path, bool upper_only, overlay_visit *visit,
+		 void *context, struct error *error)
+{
+	struct walk w = {.image = image,
+			 .upper_only = upper_only,
+			 .visit = visit,
+			 .context = context,
+			 .error = error};
+	struct overlay_entry start;
+
+	int result = overlay_lookup(image, path, &start, error);
+	if (result)
+		return result < 0 ? -1 : error_set(error, "'%s' is not in the workspace", path);
+	snprintf(w.path, sizeof(w.path), "%s", path);
+	result = walk_directory(&w, &start, strlen(w.path), 0);
+	free(w.entered);
+	return result;
+}
+
+static int lookup_layer(struct fsimage *image, const char *layer, const char *path,
+			struct fsstat *stat, struct error *error)
+{
+	char full[OVERLAY_PATH_MAX + 16];
+
+	snprintf(full, sizeof(full), "%s%s%s", layer, *path ? "/" : "", path);
+	return fsimage_lookup(image, full, stat, error);
+}
+
+/* Looks the whole of PATH up in both layers, after its ancestors have said which layer shows. */
+int overlay_lookup(struct fsimage *image, const char *path, struct overlay_entry *entry,
+		   struct error *error)
+{
+	char prefix[OVERLAY_PATH_MAX];
+	bool lower_hidden = false;
+	size_t length = strlen(path);
+
+	if (length >= sizeof(prefix))
+		return error_set(error, "the path '%.64s...' is too long", path);
+	for (size_t end = 0; end <= length; end++) {
+		struct fsstat stat;
+		if (path[end] != '/' && path[end] != '\0' && end != 0)
+			continue;
+		snprintf(prefix, sizeof(prefix), "%.*s", (int)end, path);
+		*entry = (struct overlay_entry){.path = path};
+		int upper = lookup_layer(image, JOBDISK_OUTPUT, prefix, &stat, error);
+		if (upper < 0 || (upper == 0 && set_upper(image, entry, &stat, error)))
+			return -1;
+		int lower = lower_hidden ? 1
+					 : lookup_layer(image, JOBDISK_INPUT, prefix, &entry->lower,
+							error);
+		if (lower < 0)
+			return -1;
+		entry->in_lower = lower == 0;
+		lower_hidden = lower_hidden || !lower_shows(entry);
+	}
+	return overlay_exists(entry) ? 0 : 1;
+}

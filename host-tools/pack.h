@@ -1,0 +1,31 @@
+/* pack: makes the job disk of a job. */
+#ifndef HOST_TOOLS_PACK_H
+#define HOST_TOOLS_PACK_H
+
+#include <stdint.h>
+
+#include "host-tools/job.h"
+
+/* Free space on the job disk where request_disk says nothing; the image file stays sparse. */
+#define PACK_FREE_BYTES (1ULL << 30)
+
+struct packed {
+	int fd; /* the job disk, read-write */
+	char job_id[37];
+	uint64_t input_bytes, input_files;
+};
+
+/*
+ * Makes a job disk in a file without a name, in the directory of PATH (or, with PATH NULL, in
+ * pack_scratch_directory): a process that dies leaves nothing behind. The manifest gets its job id.
+ * -1 with ERROR set and nothing to close.
+ */
+int pack_job(struct job *job, const char *path, struct packed *packed, struct error *error);
+
+/* Where job disks without a PATH go: $TMPDIR or /var/tmp. */
+const char *pack_scratch_directory(void);
+
+/* Syncs the packed disk and gives it the name PATH, which must be new. */
+int pack_publish(const struct packed *packed, const char *path, struct error *error);
+
+#endif

@@ -1,0 +1,429 @@
+#include "host-tools/report.h"
+
+#include <inttypes.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "host-tools/accel.h"
+#include "host-tools/exitcodes.h"
+#include "host-tools/message.h"
+#include "host-tools/utf8.h"
+#include "host-tools/version.h"
+
+void report_free(struct report *report)
+{
+	json_decref(report->host);
+	strings_clear(&report->missing);
+	strings_clear(&report->skipped);
+}
+
+/* --- JSON pieces --- */
+
+/* Valid UTF-8 as it is; each other byte becomes U+FFFD. */
+static json_t *json_text(const char *text)
+{
+	char *valid = malloc(3 * strlen(text) + 1);
+	size_t length = 0;
+
+	if (!valid)
+		return json_null();
+	while (*text) {
+		size_t size = utf8_length(text);
+		memcpy(valid + length, size ? text : "\xef\xbf\xbd", size ? size : 3);
+		length += size ? size : 3;
+		text += size ? size : 1;
+	}
+	json_t *string = json_stringn(valid, length);
+	free(valid);
+	return string;
+}
+
+/* A path that is not UTF-8 also goes into path_hex, byte by byte. */
+static void set_path(json_t *object, const char *path)
+{
+	json_object_set_new(object, "path", json_text(path));
+	if (utf8_is_valid(path))
+		return;
+	char *hex = malloc(2 * strlen(path) + 1);
+	if (!hex)
+		return;
+	for (size_t i = 0; path[i]; i++)
+		snprintf(hex + 2 * i, 3, "%02x", (unsigned char)path[i]);
+	json_object_set_new(object, "path_hex", json_string(hex));
+	free(hex);
+}
+
+static json_t *json_number(uint64_t number)
+{
+	return number > INT64_MAX ? json_null() : json_integer((json_int_t)number);
+}
+
+static json_t *json_list(const struct record_list *list)
+{
+	json_t *array = json_array();
+
+	for (size_t i = 0; i < list->count; i++)
+		json_array_append_new(array, json_text(list->items[i]));
+	return array;
+}
+
+static json_t *json_strings(const struct strings *strings)
+{
+	json_t *array = json_array();
+
+	for (size_t i = 0; i < strings->count; i++)
+		json_array_append_new(array, json_text(strings->items[i]));
+	return array;
+}
+
+static json_t *json_value(const struct record_key *key, const void *value)
+{
+	uint64_t number;
+
+	switch (key->type) {
+	case RECORD_STRING:
+		return *(const char *const *)value ? json_text(*(const char *const *)value) : NULL;
+	case RECORD_LIST:
+		return json_list(value);
+	case RECORD_UINT:
+		number = *(const uint64_t *)value;
+		return number == RECORD_UNSET ? NULL : json_number(number);
+	case RECORD_SECONDS:
+		number = *(const uint64_t *)value;
+		return number == RECORD_UNSET ? NULL : json_real((double)number / 1e6);
+	case RECORD_BOOL:
+		return json_boolean(*(const bool *)value);
+	case RECORD_WORD:
+		return json_string(key->words[*(const unsigned *)value]);
+	}
+	return NULL;
+}
+
+/* Any record as an object with the record's own keys; what is not set is left out. */
+static json_t *json_record(const struct record_schema *schema, const void *record)
+{
+	json_t *object = json_object();
+
+	for (size_t i = 0; i < schema->key_count; i++) {
+		const struct record_key *key = &schema->keys[i];
+		json_t *value = json_value(key, (const char *)record + key->offset);
+		if (value)
+			json_object_set_new(object, key->name, value);
+	}
+	return object;
+}
+
+static json_t *json_changes(const struct changes *changes, enum change_kind kind)
+{
+	json_t *array = json_array();
+
+	for (size_t i = 0; i < changes->count; i++) {
+		const struct change *change = &changes->items[i];
+		char mode[8];
+		if (change->kind != kind)
+			continue;
+		json_t *object = json_object();
+		set_path(object, change->path);
+		json_object_set_new(object, "type", json_string(file_type_name(change->stat.mode)));
+		if (S_ISREG(change->stat.mode))
+			json_object_set_new(object, "size_bytes",
+					    json_number(change->stat.size_bytes));
+		snprintf(mode, sizeof(mode), "%04o", change->stat.mode & 07777);
+		json_object_set_new(object, "mode", json_string(mode));
+		json_array_append_new(array, object);
+	}
+	return array;
+}
+
+static json_t *json_outputs(const struct report *report)
+{
+	json_t *outputs = json_object();
+
+	for (enum change_kind kind = CHANGE_CREATED; kind <= CHANGE_DELETED; kind++)
+		json_object_set_new(outputs, change_kind_name(kind),
+				    json_changes(&report->disk->changes, kind));
+	json_object_set_new(outputs, "missing", json_strings(&report->missing));
+	json_object_set_new(outputs, "skipped", json_strings(&report->skipped));
+	json_object_set_new(outputs, "partial", json_boolean(report->partial));
+	return outputs;
+}
+
+/* --- the host's section --- */
+
+static json_t *json_time(time_t when)
+{
+	char text[32];
+	struct tm parts;
+
+	strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%SZ", gmtime_r(&when, &parts));
+	return json_string(text);
+}
+
+static json_t *json_times(const struct vm_times *times)
+{
+	const struct {
+		const char *name;
+		uint64_t ms;
+	} rows[] = {
+		{"first_word_ms", times->first_word}, {"job_started_ms", times->job_started},
+		{"job_ended_ms", times->job_ended},   {"unmounted_ms", times->unmounted},
+		{"vm_ended_ms", times->vm_ended},
+	};
+	json_t *object = json_object();
+
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++)
+		json_object_set_new(object, rows[i].name, json_number(rows[i].ms));
+	return object;
+}
+
+json_t *report_host_section(const struct image *image, enum job_accel accel, uint64_t memory_bytes,
+			    const struct vm_outcome *outcome, time_t started_at)
+{
+	json_t *host = json_object();
+
+	json_object_set_new(host, "jobvm_version", json_string(JOBVM_VERSION));
+	json_object_set_new(host, "started_at", json_time(started_at));
+	json_object_set_new(host, "accelerator", json_string(accel_name(accel)));
+	json_object_set_new(host, "isolation", json_string(accel_isolation(accel)));
+	json_object_set_new(host, "image", json_text(image->directory));
+	json_object_set_new(host, "kernel_release", json_text(image->release));
+	json_object_set_new(host, "machine", json_text(image->machine));
+	json_object_set_new(host, "vm_memory_bytes", json_number(memory_bytes));
+	json_object_set_new(host, "clean_end", json_boolean(outcome->clean));
+	if (!outcome->clean) {
+		json_object_set_new(host, "status", json_string(job_status_words[outcome->status]));
+		json_object_set_new(host, "message", json_text(outcome->message));
+	}
+	if (outcome->status == STATUS_CANCELLED && !outcome->clean)
+		json_object_set_new(host, "cancel_signal", json_integer(outcome->cancel_signal));
+	json_object_set_new(host, "stdout_bytes", json_number(outcome->stdout_bytes));
+	json_object_set_new(host, "stderr_bytes", json_number(outcome->stderr_bytes));
+	json_object_set_new(host, "disk_errors", json_number(outcome->disk_errors));
+	json_object_set_new(host, "times", json_times(&outcome->times));
+	return host;
+}
+
+/* --- the verdict --- */
+
+static void decide(struct report *report, enum job_status status, const char *message)
+{
+	report->status = status;
+	snprintf(report->message, sizeof(report->message), "%s", message);
+}
+
+static enum job_status host_status(const json_t *host)
+{
+	const char *word = json_string_value(json_object_get(host, "status"));
+
+	for (int i = 0; word && job_status_words[i]; i++)
+		if (strcmp(job_status_words[i], word) == 0)
+			return (enum job_status)i;
+	return STATUS_INCOMPLETE;
+}
+
+static int verdict_exit_code(const struct report *report)
+{
+	const struct result *result = report->disk ? &report->disk->result : NULL;
+
+	switch (report->status) {
+	case STATUS_COMPLETED:
+		return (int)result->exit_code;
+	case STATUS_SIGNALED:
+		return EXIT_SIGNAL_BASE + (int)result->exit_signal;
+	case STATUS_TIMEOUT:
+		return EXIT_TIME_LIMIT;
+	case STATUS_OUT_OF_MEMORY:
+	case STATUS_OUTPUT_LIMIT:
+		return EXIT_SIGNAL_BASE + SIGKILL;
+	case STATUS_FAILED_TO_START:
+		return result->exit_code == RECORD_UNSET ? EXIT_JOBVM_FAILED
+							 : (int)result->exit_code;
+	case STATUS_SUSPENDED:
+		return EXIT_JOB_SUSPENDED;
+	case STATUS_CANCELLED:
+		return EXIT_SIGNAL_BASE +
+		       (int)json_integer_value(json_object_get(report->host, "cancel_signal"));
+	default:
+		return EXIT_JOBVM_FAILED;
+	}
+}
+
+void report_decide(struct report *report, const char *disk_problem)
+{
+	const char *message = json_string_value(json_object_get(report->host, "message"));
+	bool clean = !report->host || json_is_true(json_object_get(report->host, "clean_end"));
+
+	report->has_run = true;
+	if (!clean)
+		decide(report, host_status(report->host), message ? message : "");
+	else if (disk_problem)
+		decide(report, STATUS_INVALID_RESULT, disk_problem);
+	else if (!report->disk->has_result)
+		decide(report, STATUS_INCOMPLETE, "the job disk has no result record");
+	else
+		decide(report, report->disk->result.status,
+		       report->disk->result.message ? report->disk->result.message : "");
+	report->exit_code = verdict_exit_code(report);
+}
+
+/* --- output --- */
+
+char *report_json(const struct report *report)
+{
+	json_t *root = json_object();
+	const struct disk *disk = report->disk;
+
+	json_object_set_new(root, "format_version", json_integer(REPORT_FORMAT_VERSION));
+	if (report->manifest)
+		json_object_set_new(root, "job_id", json_text(report->manifest->job_id));
+	json_object_set_new(root, "status",
+			    report->has_run ? json_string(job_status_words[report->status])
+					    : json_null());
+	json_object_set_new(root, "message", json_text(report->message));
+	json_object_set_new(root, "exit_code",
+			    report->has_run ? json_integer(report->exit_code) : json_null());
+	json_object_set_new(root, "guest",
+			    disk && disk->has_result ? json_record(&result_schema, &disk->result)
+						     : json_null());
+	json_object_set_new(root, "host", report->host ? json_incref(report->host) : json_null());
+	json_object_set_new(root, "outputs",
+			    disk && disk->has_changes ? json_outputs(report) : json_null());
+	json_object_set_new(root, "manifest",
+			    report->manifest ? json_record(&manifest_schema, report->manifest)
+					     : json_null());
+	char *text = json_dumps(root, JSON_INDENT(2));
+	json_decref(root);
+	if (!text)
+		return NULL;
+	char *line = NULL;
+	if (asprintf(&line, "%s\n", text) < 0)
+		line = NULL;
+	free(text);
+	return line;
+}
+
+static void say_limit(const struct result *result)
+{
+	message_error("the job reached its limit %s: %" PRIu64 " of %" PRIu64, result->limit,
+		      result->limit_observed, result->limit_requested);
+}
+
+void report_say(const struct report *report)
+{
+	const struct result *result = report->disk ? &report->disk->result : NULL;
+	const char *status = job_status_words[report->status];
+
+	switch (report->status) {
+	case STATUS_COMPLETED:
+		break;
+	case STATUS_SIGNALED:
+		message_error("the job was ended by signal %d (%s)", (int)result->exit_signal,
+			      strsignal((int)result->exit_signal));
+		break;
+	case STATUS_TIMEOUT:
+	case STATUS_OUT_OF_MEMORY:
+	case STATUS_OUTPUT_LIMIT:
+		message_error("the job was ended: %s", status);
+		if (result && result->limit)
+			say_limit(result);
+		break;
+	case STATUS_FAILED_TO_START:
+		message_error("the job did not start: %s%s%s", result->stage ? result->stage : "",
+			      result->stage ? ": " : "", report->message);
+		break;
+	case STATUS_CANCELLED:
+		message_note("%s", report->message);
+		break;
+	default:
+		message_error("jobvm failed, not the job: %s: %s", status, report->message);
+	}
+	if (result && result->stdout_truncated)
+		message_warning("the job's stdout was cut off at %" PRIu64 " bytes",
+				report->manifest->stdout_max_bytes);
+	if (result && result->stderr_truncated)
+		message_warning("the job's stderr was cut off at %" PRIu64 " bytes",
+				report->manifest->stderr_max_bytes);
+}
+
+static double seconds(uint64_t microseconds)
+{
+	return microseconds == RECORD_UNSET ? 0 : (double)microseconds / 1e6;
+}
+
+static double megabytes(uint64_t bytes)
+{
+	return bytes == RECORD_UNSET ? 0 : (double)bytes / 1e6;
+}
+
+void report_show_usage(const struct report *report, FILE *stream)
+{
+	const struct result *result = report->disk ? &report->disk->result : NULL;
+
+	if (!result || !report->disk->has_result)
+		return;
+	fprintf(stream,
+		"%.2f s wall, %.2f s user, %.2f s system; %.1f MB memory; "
+		"%.1f MB read, %.1f MB written\n",
+		seconds(result->time_wall), seconds(result->time_user),
+		seconds(result->time_system), megabytes(result->memory_peak),
+		megabytes(result->io_read_bytes), megabytes(result->io_write_bytes));
+}
+
+static void show_status(const struct report *report)
+{
+	if (!report->has_run) {
+		printf("status   not run yet\n");
+		return;
+	}
+	printf("status   %s", job_status_words[report->status]);
+	if (report->status == STATUS_COMPLETED)
+		printf(", exit code %d", report->exit_code);
+	if (report->message[0]) {
+		printf(": ");
+		print_escaped(stdout, report->message);
+	}
+	putchar('\n');
+}
+
+static void show_command(const struct manifest *manifest)
+{
+	printf("command ");
+	for (size_t i = 0; i < manifest->arguments.count; i++) {
+		putchar(' ');
+		print_escaped(stdout, manifest->arguments.items[i]);
+	}
+	putchar('\n');
+}
+
+static void show_changes(const struct changes *changes)
+{
+	for (size_t i = 0; i < changes->count; i++) {
+		const struct change *change = &changes->items[i];
+		printf("%-8s %04o %12" PRIu64 "  ", change_kind_name(change->kind),
+		       change->stat.mode & 07777, change->stat.size_bytes);
+		print_escaped(stdout, change->path);
+		printf("%s\n", S_ISDIR(change->stat.mode) ? "/" : "");
+	}
+}
+
+void report_show(const struct report *report)
+{
+	const struct manifest *manifest = report->manifest;
+
+	printf("job      %s\n", manifest->job_id);
+	show_status(report);
+	show_command(manifest);
+	printf("limits   %.0f MB memory, %" PRIu64 " processes, %" PRIu64 " CPUs",
+	       megabytes(manifest->memory_limit_bytes), manifest->processes_max, manifest->cpus);
+	if (manifest->time_limit_ms != RECORD_UNSET)
+		printf(", %.0f s", (double)manifest->time_limit_ms / 1000);
+	putchar('\n');
+	if (report->disk && report->disk->has_result) {
+		printf("usage    ");
+		report_show_usage(report, stdout);
+	}
+	if (report->disk && report->disk->has_changes)
+		show_changes(&report->disk->changes);
+}

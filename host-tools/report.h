@@ -1,0 +1,54 @@
+/*
+ * report: job.json, what the host says about a job; guest claims and host observations apart
+ * (docs/man/jobvm-result.5).
+ */
+#ifndef HOST_TOOLS_REPORT_H
+#define HOST_TOOLS_REPORT_H
+
+#include <jansson.h>
+
+#include "host-tools/disk.h"
+#include "host-tools/job.h"
+#include "host-tools/vmm/vm.h"
+#include "jobdisk/status.h"
+
+#define REPORT_FORMAT_VERSION 1
+
+struct report {
+	bool has_run;
+	enum job_status status;	 /* the verdict */
+	char message[1024];	 /* why, for people; "" for a job that just completed */
+	int exit_code;		 /* jobvm's own, for this verdict */
+	json_t *host;		 /* observations; NULL when nobody here ran it */
+	const struct disk *disk; /* the guest's claims and outputs; NULL: unreadable */
+	const struct manifest *manifest;
+	struct strings missing; /* declared outputs that are not there */
+	struct strings skipped; /* outputs that cannot leave the disk: "PATH (fifo)" */
+	bool partial;		/* collection stopped early */
+};
+
+void report_free(struct report *report);
+
+/* The host's observations of one VM, as a JSON object. */
+json_t *report_host_section(const struct image *image, enum job_accel accel, uint64_t memory_bytes,
+			    const struct vm_outcome *outcome, time_t started_at);
+
+/*
+ * Decides the verdict from what the host saw (HOST, may be NULL) and what the disk says.
+ * DISK_PROBLEM: why the disk's results cannot be used, or NULL.
+ */
+void report_decide(struct report *report, const char *disk_problem);
+
+/* The whole report as JSON text ending in a newline; the caller frees it. */
+char *report_json(const struct report *report);
+
+/* Says on stderr how the job ended, where that is more than an exit code. */
+void report_say(const struct report *report);
+
+/* Writes what a person wants to know to stdout. */
+void report_show(const struct report *report);
+
+/* One line with the job's resource usage, to STREAM. */
+void report_show_usage(const struct report *report, FILE *stream);
+
+#endif

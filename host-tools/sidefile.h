@@ -1,0 +1,18 @@
+/*
+ * sidefile: JOB.img.host.json, where `start` keeps what the host saw of a run, for `inspect` and
+ * `collect`. The job disk itself is the guest's word.
+ */
+#ifndef HOST_TOOLS_SIDEFILE_H
+#define HOST_TOOLS_SIDEFILE_H
+
+#include <jansson.h>
+
+#include "jobdisk/error.h"
+
+/* Writes HOST beside the job disk PATH, atomically. 0, or -1 with ERROR set. */
+int sidefile_write(const char *path, const json_t *host, struct error *error);
+
+/* Reads it: 0 and *HOST owned by the caller; 1 when there is none; -1 with ERROR set. */
+int sidefile_read(const char *path, json_t **host, struct error *error);
+
+#endif

@@ -1,0 +1,6 @@
+#ifndef HOST_TOOLS_VERSION_H
+#define HOST_TOOLS_VERSION_H
+
+#define JOBVM_VERSION "0.1.0"
+
+#endif

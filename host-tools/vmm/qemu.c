@@ -1,0 +1,371 @@
+#include "host-tools/vmm/qemu.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <libgen.h>
+#include <limits.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "host-tools/confine.h"
+#include "jobdisk/layout.h"
+
+#define ARGUMENTS_MAX 96
+#define MIB	      (1024 * 1024)
+
+/* What QEMU is told; each string is owned. */
+struct arguments {
+	char *items[ARGUMENTS_MAX + 1];
+	size_t count;
+};
+
+/* The descriptors that QEMU inherits, by their numbers here. */
+struct inherited {
+	int kernel_fd, initrd_fd, root_fd, job_disk_fd;
+	int qmp_fd, control_fd, stdout_fd, stderr_fd, console_fd, log_fd;
+};
+
+int qemu_find(char *path, size_t size, struct error *error)
+{
+	const char *wanted = getenv("JOBVM_QEMU");
+	const char *directories = getenv("PATH");
+
+	if (wanted && *wanted) {
+		snprintf(path, size, "%s", wanted);
+		if (access(path, X_OK))
+			return error_errno(error, "$JOBVM_QEMU: cannot execute %s", path);
+		return 0;
+	}
+	for (const char *start = directories ? directories : "/usr/bin"; *start;) {
+		int length = (int)strcspn(start, ":");
+		snprintf(path, size, "%.*s/qemu-system-x86_64", length, start);
+		if (access(path, X_OK) == 0)
+			return 0;
+		start += length + (start[length] == ':');
+	}
+	return error_set(error, "qemu-system-x86_64 is not in PATH: install it with "
+				"'apt-get install qemu-system-x86'");
+}
+
+/* --- the command line --- */
+
+static void add(struct arguments *arguments, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+static void add(struct arguments *arguments, const char *format, ...)
+{
+	va_list values;
+
+	va_start(values, format);
+	if (arguments->count == ARGUMENTS_MAX ||
+	    vasprintf(&arguments->items[arguments->count++], format, values) < 0)
+		abort();
+	va_end(values);
+}
+
+/* The machine without everything that a batch job does not need. */
+static void add_machine(struct arguments *a, const struct qemu_options *options)
+{
+	bool tcg = options->accel == ACCEL_TCG;
+
+	add(a, "-nodefaults");
+	add(a, "-no-user-config");
+	add(a, "-display");
+	add(a, "none");
+	add(a, "-no-reboot");
+	add(a, "-sandbox");
+	add(a, "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
+	add(a, "-machine");
+	add(a, "%s,usb=off,vmport=off,dump-guest-core=off", options->image->machine);
+	add(a, "-accel");
+	add(a, tcg ? "tcg" : "kvm");
+	add(a, "-cpu");
+	/* Five-level page tables make every emulated page walk longer for nothing. */
+	add(a, tcg ? "max,la57=off" : "host");
+	add(a, "-smp");
+	add(a, "%" PRIu64, options->cpus);
+	add(a, "-m");
+	add(a, "%" PRIu64 "M", (options->memory_bytes + MIB - 1) / MIB);
+	add(a, "-rtc");
+	add(a, "base=utc");
+}
+
+static void add_kernel(struct arguments *a, const struct qemu_options *options,
+		       const struct inherited *fds)
+{
+	add(a, "-kernel");
+	add(a, "/proc/self/fd/%d", fds->kernel_fd);
+	if (fds->initrd_fd >= 0) {
+		add(a, "-initrd");
+		add(a, "/proc/self/fd/%d", fds->initrd_fd);
+	}
+	add(a, "-append");
+	/*
+	 * A panic resets at once, and -no-reboot makes that QEMU's end. Speculation does not
+	 * happen on an emulated processor, so its mitigations only cost there.
+	 */
+	add(a, "console=ttyS0 quiet panic=-1 reboot=t random.trust_cpu=on%s",
+	    options->accel == ACCEL_TCG ? " mitigations=off" : "");
+}
+
+/*
+ * cache.no-flush: the host syncs the disk once, after QEMU's end; until then the data is safe in
+ * the page cache, also if QEMU dies. Always raw: a guest can write any header onto its disk.
+ */
+static void add_disk(struct arguments *a, const char *id, const char *serial, int fd, bool writable)
+{
+	add(a, "-add-fd");
+	add(a, "fd=%d,set=%d", fd, fd);
+	add(a, "-blockdev");
+	add(a,
+	    "driver=raw,node-name=%s,read-only=%s,cache.no-flush=on,file.driver=file,"
+	    "file.filename=/dev/fdset/%d,file.locking=off,file.cache.no-flush=on",
+	    id, writable ? "off" : "on", fd);
+	add(a, "-device");
+	add(a, "virtio-blk-pci,drive=%s,serial=%s,werror=report,rerror=report", id, serial);
+}
+
+static void add_port(struct arguments *a, const char *name, int fd)
+{
+	add(a, "-chardev");
+	add(a, "socket,id=%s,fd=%d", name, fd);
+	add(a, "-device");
+	add(a, "virtserialport,chardev=%s,name=%s", name, name);
+}
+
+static void build_arguments(struct arguments *a, const char *program,
+			    const struct qemu_options *options, const struct inherited *fds)
+{
+	add(a, "%s", program);
+	add_machine(a, options);
+	add_kernel(a, options, fds);
+	add_disk(a, "root", ROOTDISK_SERIAL, fds->root_fd, false);
+	if (fds->job_disk_fd >= 0)
+		add_disk(a, "job", JOBDISK_SERIAL, fds->job_disk_fd, true);
+	add(a, "-device");
+	add(a, "virtio-serial-pci,max_ports=4");
+	add_port(a, PORT_CONTROL, fds->control_fd);
+	add_port(a, PORT_STDOUT, fds->stdout_fd);
+	add_port(a, PORT_STDERR, fds->stderr_fd);
+	add(a, "-chardev");
+	add(a, "socket,id=console,fd=%d", fds->console_fd);
+	add(a, "-serial");
+	add(a, "chardev:console");
+	add(a, "-chardev");
+	add(a, "socket,id=qmp,fd=%d", fds->qmp_fd);
+	add(a, "-mon");
+	add(a, "chardev=qmp,mode=control");
+}
+
+static void free_arguments(struct arguments *arguments)
+{
+	for (size_t i = 0; i < arguments->count; i++)
+		free(arguments->items[i]);
+}
+
+/* --- the child's side --- */
+
+static int inherit(const struct inherited *fds)
+{
+	const int kept[] = {fds->kernel_fd,   fds->initrd_fd, fds->root_fd,
+			    fds->job_disk_fd, fds->qmp_fd,    fds->control_fd,
+			    fds->stdout_fd,   fds->stderr_fd, fds->console_fd};
+	int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	if (null_fd < 0 || dup2(null_fd, 0) < 0 || dup2(fds->log_fd, 1) < 0 ||
+	    dup2(fds->log_fd, 2) < 0)
+		return -1;
+	if (syscall(SYS_close_range, 3, ~0U, 1U << 2 /* CLOSE_RANGE_CLOEXEC */))
+		return -1;
+	for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++)
+		if (kept[i] >= 0 && fcntl(kept[i], F_SETFD, 0))
+			return -1;
+	return 0;
+}
+
+static gid_t kvm_group(const struct qemu_options *options)
+{
+	struct stat status;
+
+	if (options->accel != ACCEL_KVM || stat("/dev/kvm", &status))
+		return 0;
+	return status.st_gid;
+}
+
+/* No core dump of the guest's memory, and no file that grows beyond the job disk's size. */
+static int limit_resources(const struct inherited *fds)
+{
+	struct rlimit none = {0, 0};
+	struct stat disk = {0};
+
+	if (fds->job_disk_fd >= 0 && fstat(fds->job_disk_fd, &disk))
+		return -1;
+	struct rlimit file = {(rlim_t)disk.st_size, (rlim_t)disk.st_size};
+	return setrlimit(RLIMIT_CORE, &none) || setrlimit(RLIMIT_FSIZE, &file) ? -1 : 0;
+}
+
+static int confine(const struct qemu_options *options, const struct inherited *fds, char *program)
+{
+	const struct confine_rule rules[] = {
+		{.path = "/usr", .access = CONFINE_READ},
+		{.path = "/lib", .access = CONFINE_READ},
+		{.path = "/lib64", .access = CONFINE_READ},
+		{.path = "/etc/ld.so.cache", .access = CONFINE_READ},
+		{.path = "/dev/null", .access = CONFINE_READ_WRITE},
+		{.path = dirname(program), .access = CONFINE_READ},
+		{.fd = fds->kernel_fd, .access = CONFINE_READ},
+		{.fd = fds->initrd_fd >= 0 ? fds->initrd_fd : fds->kernel_fd,
+		 .access = CONFINE_READ},
+		{.path = "/dev/kvm", .access = CONFINE_READ_WRITE},
+	};
+	size_t count = sizeof(rules) / sizeof(rules[0]) - (options->accel == ACCEL_KVM ? 0 : 1);
+
+	if (limit_resources(fds) || confine_user(kvm_group(options)))
+		return -1;
+	return confine_files(rules, count);
+}
+
+/* Never returns; what fails is said on the log. */
+static void run_child(const struct qemu_options *options, const struct inherited *fds,
+		      struct arguments *arguments, pid_t parent)
+{
+	char *environment[] = {(char *)(uintptr_t) "PATH=/usr/bin:/bin",
+			       (char *)(uintptr_t) "LC_ALL=C", NULL};
+	char program[PATH_MAX];
+	sigset_t none;
+
+	snprintf(program, sizeof(program), "%s", arguments->items[0]);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	/* Own session: a terminal's Ctrl-C is for jobvm, which then ends QEMU in order. */
+	if (setsid() < 0 || chdir("/") || inherit(fds) || confine(options, fds, program) ||
+	    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)) {
+		dprintf(fds->log_fd, "cannot confine QEMU: %s\n", strerror(errno));
+		_exit(126);
+	}
+	/* The death signal is not sent for a parent that died before it was asked for. */
+	if (getppid() == parent)
+		execve(arguments->items[0], arguments->items, environment);
+	dprintf(fds->log_fd, "cannot execute %s: %s\n", arguments->items[0], strerror(errno));
+	_exit(126);
+}
+
+/* --- our side --- */
+
+static int open_file(const char *path, int *fd, struct error *error)
+{
+	*fd = -1;
+	if (!path)
+		return 0;
+	*fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (*fd < 0)
+		return error_errno(error, "open %s", path);
+	return 0;
+}
+
+static int open_image(const struct image *image, struct inherited *fds, struct error *error)
+{
+	if (open_file(image->kernel, &fds->kernel_fd, error) ||
+	    open_file(image->initrd, &fds->initrd_fd, error) ||
+	    open_file(image->root, &fds->root_fd, error))
+		return -1;
+	return 0;
+}
+
+static int make_socket(int *ours, int *theirs, struct error *error)
+{
+	int ends[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends))
+		return error_errno(error, "make a socket pair");
+	fcntl(ends[0], F_SETFL, O_NONBLOCK);
+	*ours = ends[0];
+	*theirs = ends[1];
+	return 0;
+}
+
+static int make_sockets(struct qemu *qemu, struct inherited *fds, struct error *error)
+{
+	if (make_socket(&qemu->qmp_fd, &fds->qmp_fd, error) ||
+	    make_socket(&qemu->control_fd, &fds->control_fd, error) ||
+	    make_socket(&qemu->stdout_fd, &fds->stdout_fd, error) ||
+	    make_socket(&qemu->stderr_fd, &fds->stderr_fd, error) ||
+	    make_socket(&qemu->console_fd, &fds->console_fd, error) ||
+	    make_socket(&qemu->log_fd, &fds->log_fd, error))
+		return -1;
+	return 0;
+}
+
+static void close_fd(int fd)
+{
+	if (fd >= 0)
+		close(fd);
+}
+
+static void close_inherited(const struct inherited *fds)
+{
+	const int ends[] = {fds->kernel_fd, fds->initrd_fd,  fds->root_fd,
+			    fds->qmp_fd,    fds->control_fd, fds->stdout_fd,
+			    fds->stderr_fd, fds->console_fd, fds->log_fd};
+
+	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
+		close_fd(ends[i]);
+}
+
+void qemu_close(struct qemu *qemu)
+{
+	const int ends[] = {qemu->pid_fd,    qemu->qmp_fd,     qemu->control_fd, qemu->stdout_fd,
+			    qemu->stderr_fd, qemu->console_fd, qemu->log_fd};
+
+	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
+		close_fd(ends[i]);
+}
+
+static int spawn(const struct qemu_options *options, struct qemu *qemu, const struct inherited *fds,
+		 struct error *error)
+{
+	struct arguments arguments = {.count = 0};
+	char program[PATH_MAX];
+	pid_t parent = getpid();
+
+	if (qemu_find(program, sizeof(program), error))
+		return -1;
+	build_arguments(&arguments, program, options, fds);
+	qemu->pid = fork();
+	if (qemu->pid == 0)
+		run_child(options, fds, &arguments, parent);
+	free_arguments(&arguments);
+	if (qemu->pid < 0)
+		return error_errno(error, "start QEMU");
+	qemu->pid_fd = (int)syscall(SYS_pidfd_open, qemu->pid, 0);
+	if (qemu->pid_fd < 0) {
+		kill(qemu->pid, SIGKILL);
+		return error_errno(error, "watch QEMU's process");
+	}
+	return 0;
+}
+
+int qemu_start(const struct qemu_options *options, struct qemu *qemu, struct error *error)
+{
+	struct inherited fds;
+
+	memset(&fds, -1, sizeof(fds));
+	memset(qemu, -1, sizeof(*qemu));
+	fds.job_disk_fd = options->job_disk_fd;
+	int failed = open_image(options->image, &fds, error) || make_sockets(qemu, &fds, error) ||
+		     spawn(options, qemu, &fds, error);
+	close_inherited(&fds);
+	if (failed)
+		qemu_close(qemu);
+	return failed ? -1 : 0;
+}

@@ -1,0 +1,628 @@
+#include "host-tools/vmm/vm.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "host-tools/vmm/qmp.h"
+#include "jobdisk/control.h"
+
+/* How long the guest may take, after the job's own limit and grace, to end it. */
+#define HOST_DEADLINE_SLACK_MS 30000
+/* How long QEMU may take to quit. */
+#define QUIT_WAIT_MS	       10000
+/* A pipe that polls writable takes this much without blocking (pipe(7), PIPE_BUF). */
+#define SAFE_WRITE_BYTES       4096
+
+/* One output stream of the job, from QEMU's port to our own file. */
+struct pump {
+	int in_fd, out_fd; /* in_fd is -1 after its end; out_fd is -1 for nowhere */
+	bool out_is_file;
+	uint64_t total_bytes;
+	uint64_t expected_bytes; /* as PID 1 said at the end */
+	size_t pending_start, pending_end;
+	char buffer[32768];
+};
+
+enum kill_reason {
+	KILL_NONE,
+	KILL_QUIT,	/* by QMP, after the disk was unmounted, or a probe's end */
+	KILL_BOOT,	/* no word in time */
+	KILL_SILENT,	/* no heartbeat */
+	KILL_DEADLINE,	/* the guest did not keep the job's limit */
+	KILL_JOB_LIMIT, /* allowed_job_duration */
+	KILL_CANCEL,
+};
+
+struct vm {
+	const struct vm_options *options;
+	struct vm_outcome *outcome;
+	struct qemu qemu;
+	struct qmp qmp;
+	struct pump out, err;
+	int signal_fd;
+	uint64_t start_ms, last_word_ms, quit_ms;
+	uint64_t waited_ms; /* run queue delay of QEMU's threads at the last word */
+	enum kill_reason kill_reason;
+	bool qemu_ended, unmounted, reset, powered_off;
+	int qemu_status;
+	char fatal[CONTROL_LINE_BYTES]; /* what PID 1 gave up with */
+	char line[CONTROL_LINE_BYTES];
+	size_t line_length;
+	bool line_too_long;
+};
+
+uint64_t now_ms(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static uint64_t elapsed_ms(const struct vm *vm)
+{
+	return now_ms() - vm->start_ms;
+}
+
+/* --- ending the VM --- */
+
+static void end_vm(struct vm *vm, enum kill_reason reason)
+{
+	if (vm->kill_reason != KILL_NONE)
+		return;
+	vm->kill_reason = reason;
+	vm->quit_ms = now_ms();
+	if (reason == KILL_QUIT)
+		qmp_command(&vm->qmp, "quit");
+	else
+		kill(vm->qemu.pid, SIGKILL);
+}
+
+/* --- the job's output --- */
+
+static bool has_pending(const struct pump *pump)
+{
+	return pump->pending_start < pump->pending_end;
+}
+
+static void pump_read(struct vm *vm, struct pump *pump)
+{
+	ssize_t got = read(pump->in_fd, pump->buffer, sizeof(pump->buffer));
+
+	if (got < 0 && (errno == EAGAIN || errno == EINTR))
+		return;
+	if (got <= 0) {
+		pump->in_fd = -1;
+		return;
+	}
+	vm->last_word_ms = now_ms();
+	pump->total_bytes += (uint64_t)got;
+	pump->pending_start = 0;
+	pump->pending_end = pump->out_fd >= 0 ? (size_t)got : 0;
+}
+
+/* As with any command in a pipeline: when nobody reads any more, it ends. */
+static void on_closed_output(struct vm *vm, struct pump *pump)
+{
+	pump->out_fd = -1;
+	pump->pending_start = pump->pending_end;
+	vm->outcome->output_closed = true;
+	vm->outcome->cancel_signal = SIGPIPE;
+	end_vm(vm, KILL_CANCEL);
+}
+
+static void pump_write(struct vm *vm, struct pump *pump)
+{
+	size_t length = pump->pending_end - pump->pending_start;
+
+	if (!pump->out_is_file && length > SAFE_WRITE_BYTES)
+		length = SAFE_WRITE_BYTES;
+	ssize_t written = write(pump->out_fd, pump->buffer + pump->pending_start, length);
+	if (written >= 0)
+		pump->pending_start += (size_t)written;
+	else if (errno != EAGAIN && errno != EINTR)
+		on_closed_output(vm, pump);
+	/* Our own reader's pace is not the guest's silence. */
+	vm->last_word_ms = now_ms();
+}
+
+static void serve_pump(struct vm *vm, struct pump *pump)
+{
+	if (has_pending(pump))
+		pump_write(vm, pump);
+	else if (pump->in_fd >= 0)
+		pump_read(vm, pump);
+}
+
+static struct pollfd pump_source(const struct pump *pump)
+{
+	if (has_pending(pump))
+		return (struct pollfd){.fd = pump->out_fd, .events = POLLOUT};
+	return (struct pollfd){.fd = pump->in_fd, .events = POLLIN};
+}
+
+static bool has_all_output(const struct pump *pump)
+{
+	return !has_pending(pump) && pump->total_bytes >= pump->expected_bytes;
+}
+
+/* --- what the guest says --- */
+
+static void on_ended(struct vm *vm, const char *counts)
+{
+	uint64_t out_bytes = 0, err_bytes = 0;
+
+	if (vm->outcome->times.job_ended != RECORD_UNSET)
+		return;
+	vm->outcome->times.job_ended = elapsed_ms(vm);
+	if (sscanf(counts, "%" SCNu64 " %" SCNu64, &out_bytes, &err_bytes) == 2) {
+		vm->out.expected_bytes = out_bytes;
+		vm->err.expected_bytes = err_bytes;
+	}
+}
+
+static void on_word(struct vm *vm, const char *word, const char *argument)
+{
+	struct vm_times *times = &vm->outcome->times;
+
+	if (strcmp(word, CONTROL_STAGE) == 0 && vm->options->on_stage) {
+		vm->options->on_stage(vm->options->on_stage_context, argument);
+	} else if (strcmp(word, CONTROL_STARTED) == 0 && times->job_started == RECORD_UNSET) {
+		times->job_started = elapsed_ms(vm);
+	} else if (strcmp(word, CONTROL_ENDED) == 0) {
+		on_ended(vm, argument);
+	} else if (strcmp(word, CONTROL_FATAL) == 0) {
+		snprintf(vm->fatal, sizeof(vm->fatal), "%s", argument);
+	} else if (strcmp(word, CONTROL_UNMOUNTED) == 0 && !vm->unmounted) {
+		vm->unmounted = true;
+		times->unmounted = elapsed_ms(vm);
+	}
+	/* Words nobody knows are a newer guest's, or noise: not a reason to end a job. */
+}
+
+static void on_line(struct vm *vm)
+{
+	char *argument = strchr(vm->line, ' ');
+
+	vm->last_word_ms = now_ms();
+	if (vm->outcome->times.first_word == RECORD_UNSET)
+		vm->outcome->times.first_word = elapsed_ms(vm);
+	if (argument)
+		*argument++ = '\0';
+	on_word(vm, vm->line, argument ? argument : "");
+	if (vm->options->stop_at_first_word)
+		end_vm(vm, KILL_QUIT);
+}
+
+static void on_control_byte(struct vm *vm, char byte)
+{
+	if (byte != '\n') {
+		if (vm->line_length < sizeof(vm->line) - 1)
+			vm->line[vm->line_length++] = byte;
+		else
+			vm->line_too_long = true;
+		return;
+	}
+	vm->line[vm->line_length] = '\0';
+	if (!vm->line_too_long)
+		on_line(vm);
+	vm->line_length = 0;
+	vm->line_too_long = false;
+}
+
+static void serve_control(struct vm *vm)
+{
+	char bytes[4096];
+	ssize_t got = read(vm->qemu.control_fd, bytes, sizeof(bytes));
+
+	if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) {
+		close(vm->qemu.control_fd);
+		vm->qemu.control_fd = -1;
+	}
+	for (ssize_t i = 0; i < got; i++)
+		on_control_byte(vm, bytes[i]);
+}
+
+static void serve_log(int *fd, struct log *log)
+{
+	char bytes[4096];
+	ssize_t got = read(*fd, bytes, sizeof(bytes));
+
+	if (got > 0)
+		log_append(log, bytes, (size_t)got);
+	if (got == 0 || (got < 0 && errno != EAGAIN && errno != EINTR)) {
+		close(*fd);
+		*fd = -1;
+	}
+}
+
+static void on_qmp_event(void *context, const char *name, const json_t *data)
+{
+	struct vm *vm = context;
+	const char *reason = json_string_value(json_object_get(data, "reason"));
+
+	if (strcmp(name, "SHUTDOWN") == 0 && reason) {
+		vm->reset = strcmp(reason, "guest-reset") == 0;
+		vm->powered_off = strcmp(reason, "guest-shutdown") == 0;
+	} else if (strcmp(name, "BLOCK_IO_ERROR") == 0) {
+		vm->outcome->disk_errors++;
+		snprintf(vm->outcome->message, sizeof(vm->outcome->message),
+			 "the host could not write the job disk: %s",
+			 reason ? reason : "I/O error");
+	}
+}
+
+static void serve_qmp(struct vm *vm)
+{
+	if (qmp_read(&vm->qmp, on_qmp_event, vm))
+		return;
+	close(vm->qemu.qmp_fd);
+	vm->qemu.qmp_fd = -1;
+}
+
+static void serve_signal(struct vm *vm)
+{
+	struct signalfd_siginfo info;
+
+	if (read(vm->signal_fd, &info, sizeof(info)) != sizeof(info))
+		return;
+	vm->outcome->cancel_signal = (int)info.ssi_signo;
+	/* After the VM's end the signal can only be for output that nobody takes. */
+	if (vm->qemu_ended) {
+		vm->out.pending_start = vm->out.pending_end;
+		vm->err.pending_start = vm->err.pending_end;
+	}
+	end_vm(vm, KILL_CANCEL);
+}
+
+static void serve_process(struct vm *vm)
+{
+	if (waitpid(vm->qemu.pid, &vm->qemu_status, WNOHANG) != vm->qemu.pid)
+		return;
+	vm->qemu_ended = true;
+	vm->outcome->times.vm_ended = elapsed_ms(vm);
+}
+
+/* --- deadlines --- */
+
+/*
+ * How long QEMU's threads have waited for a processor so far (proc(5), /proc/PID/task/TID/
+ * schedstat): that tells a guest that is dead from one that is not given any time.
+ */
+static uint64_t run_queue_wait_ms(pid_t pid)
+{
+	char path[64];
+	uint64_t ran_ns, waited_ns, sum_ns = 0;
+
+	/* Thread ids are not consecutive, but the emulated CPUs' are close behind the process's. */
+	for (pid_t thread = pid; thread < pid + 16; thread++) {
+		snprintf(path, sizeof(path), "/proc/%d/task/%d/schedstat", (int)pid, (int)thread);
+		FILE *file = fopen(path, "re");
+		if (!file)
+			continue;
+		if (fscanf(file, "%" SCNu64 " %" SCNu64, &ran_ns, &waited_ns) == 2)
+			sum_ns += waited_ns;
+		fclose(file);
+	}
+	return sum_ns / 1000000;
+}
+
+/* Whether QEMU spent most of the silence waiting for the host; the silence then starts anew. */
+static bool was_starved(struct vm *vm)
+{
+	uint64_t waited_ms = run_queue_wait_ms(vm->qemu.pid);
+	uint64_t silence_ms = now_ms() - vm->last_word_ms;
+	bool starved = waited_ms - vm->waited_ms > silence_ms / 2;
+
+	vm->waited_ms = waited_ms;
+	if (starved)
+		vm->last_word_ms = now_ms();
+	return starved;
+}
+
+static uint64_t silence_deadline_ms(const struct vm *vm)
+{
+	bool booting = vm->outcome->times.first_word == RECORD_UNSET;
+
+	return vm->last_word_ms +
+	       (booting ? vm->options->boot_timeout_ms : vm->options->heartbeat_timeout_ms);
+}
+
+/* When the guest should have ended the job by itself. */
+static uint64_t host_deadline_ms(const struct vm *vm)
+{
+	const struct manifest *manifest = vm->options->manifest;
+	const struct vm_times *times = &vm->outcome->times;
+
+	if (!manifest || manifest->time_limit_ms == RECORD_UNSET ||
+	    times->job_started == RECORD_UNSET || times->job_ended != RECORD_UNSET)
+		return UINT64_MAX;
+	return vm->start_ms + times->job_started + manifest->time_limit_ms +
+	       manifest->kill_grace_ms + HOST_DEADLINE_SLACK_MS;
+}
+
+static uint64_t job_deadline_ms(const struct vm *vm)
+{
+	const struct manifest *manifest = vm->options->manifest;
+
+	if (!manifest || manifest->job_time_limit_ms == RECORD_UNSET ||
+	    vm->outcome->times.job_ended != RECORD_UNSET)
+		return UINT64_MAX;
+	return vm->start_ms + manifest->job_time_limit_ms + manifest->kill_grace_ms;
+}
+
+static uint64_t next_deadline_ms(const struct vm *vm)
+{
+	if (vm->qemu_ended)
+		return UINT64_MAX;
+	if (vm->kill_reason != KILL_NONE)
+		return vm->quit_ms + QUIT_WAIT_MS;
+	uint64_t next = silence_deadline_ms(vm);
+	if (host_deadline_ms(vm) < next)
+		next = host_deadline_ms(vm);
+	if (job_deadline_ms(vm) < next)
+		next = job_deadline_ms(vm);
+	return next;
+}
+
+static void check_deadlines(struct vm *vm)
+{
+	uint64_t now = now_ms();
+
+	if (vm->qemu_ended || now < next_deadline_ms(vm))
+		return;
+	if (vm->kill_reason != KILL_NONE)
+		kill(vm->qemu.pid, SIGKILL);
+	else if (now >= job_deadline_ms(vm))
+		end_vm(vm, KILL_JOB_LIMIT);
+	else if (now >= host_deadline_ms(vm))
+		end_vm(vm, KILL_DEADLINE);
+	else if (!was_starved(vm))
+		end_vm(vm, vm->outcome->times.first_word == RECORD_UNSET ? KILL_BOOT : KILL_SILENT);
+}
+
+/* --- the loop --- */
+
+static void wait_for_events(struct vm *vm)
+{
+	struct pollfd sources[] = {
+		{.fd = vm->signal_fd, .events = POLLIN},
+		{.fd = vm->qemu_ended ? -1 : vm->qemu.pid_fd, .events = POLLIN},
+		{.fd = vm->qemu.qmp_fd, .events = POLLIN},
+		{.fd = vm->qemu.control_fd, .events = POLLIN},
+		{.fd = vm->qemu.console_fd, .events = POLLIN},
+		{.fd = vm->qemu.log_fd, .events = POLLIN},
+		pump_source(&vm->out),
+		pump_source(&vm->err),
+	};
+	uint64_t now = now_ms(), deadline = next_deadline_ms(vm);
+	int timeout = -1;
+
+	if (deadline != UINT64_MAX)
+		timeout = deadline <= now	   ? 0
+			  : deadline - now > 60000 ? 60000
+						   : (int)(deadline - now);
+	if (poll(sources, sizeof(sources) / sizeof(sources[0]), timeout) < 0)
+		return;
+	if (sources[0].revents)
+		serve_signal(vm);
+	if (sources[1].revents)
+		serve_process(vm);
+	if (sources[2].revents)
+		serve_qmp(vm);
+	if (sources[3].revents)
+		serve_control(vm);
+	if (sources[4].revents)
+		serve_log(&vm->qemu.console_fd, &vm->outcome->console);
+	if (sources[5].revents)
+		serve_log(&vm->qemu.log_fd, &vm->outcome->qemu_log);
+	if (sources[6].revents)
+		serve_pump(vm, &vm->out);
+	if (sources[7].revents)
+		serve_pump(vm, &vm->err);
+}
+
+/* After QEMU's end, everything that it sent has been read and passed on. */
+static bool is_over(const struct vm *vm)
+{
+	return vm->qemu_ended && vm->qemu.qmp_fd < 0 && vm->qemu.control_fd < 0 &&
+	       vm->qemu.console_fd < 0 && vm->qemu.log_fd < 0 && vm->out.in_fd < 0 &&
+	       vm->err.in_fd < 0 && !has_pending(&vm->out) && !has_pending(&vm->err);
+}
+
+static void run_loop(struct vm *vm)
+{
+	while (!is_over(vm)) {
+		wait_for_events(vm);
+		check_deadlines(vm);
+		if (vm->unmounted && has_all_output(&vm->out) && has_all_output(&vm->err))
+			end_vm(vm, KILL_QUIT);
+	}
+}
+
+/* --- the verdict, where the guest gave none --- */
+
+static void say(struct vm *vm, enum job_status status, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+static void say(struct vm *vm, enum job_status status, const char *format, ...)
+{
+	va_list values;
+
+	vm->outcome->status = status;
+	va_start(values, format);
+	vsnprintf(vm->outcome->message, sizeof(vm->outcome->message), format, values);
+	va_end(values);
+}
+
+static void judge_qemu_end(struct vm *vm)
+{
+	char line[256] = "it said nothing";
+	int status = vm->qemu_status;
+
+	log_find_last(&vm->outcome->qemu_log, "", line, sizeof(line));
+	if (WIFSIGNALED(status))
+		say(vm, STATUS_VMM_FAILED, "QEMU was killed by signal %d (%s)", WTERMSIG(status),
+		    strsignal(WTERMSIG(status)));
+	else if (WEXITSTATUS(status) != 0)
+		say(vm, STATUS_VMM_FAILED, "QEMU failed with exit code %d: %s", WEXITSTATUS(status),
+		    line);
+	else
+		say(vm, STATUS_VMM_FAILED, "QEMU ended before the guest: %s", line);
+}
+
+static void judge_guest_end(struct vm *vm)
+{
+	char line[256] = "the console has no reason";
+	bool booted = vm->outcome->times.first_word != RECORD_UNSET;
+
+	if (vm->fatal[0]) {
+		say(vm, STATUS_BOOT_FAILED, "the guest's init gave up in stage %s", vm->fatal);
+	} else if (vm->powered_off) {
+		say(vm, STATUS_INCOMPLETE, "the guest powered off without unmounting the job disk");
+	} else if (vm->reset) {
+		log_find_last(&vm->outcome->console, "Kernel panic", line, sizeof(line));
+		say(vm, booted ? STATUS_GUEST_PANIC : STATUS_BOOT_FAILED,
+		    "the guest's kernel panicked: %s", line);
+	} else {
+		judge_qemu_end(vm);
+	}
+}
+
+static void judge(struct vm *vm)
+{
+	struct vm_outcome *outcome = vm->outcome;
+
+	switch (vm->kill_reason) {
+	case KILL_CANCEL:
+		say(vm, STATUS_CANCELLED, "cancelled by signal %d (%s)", outcome->cancel_signal,
+		    strsignal(outcome->cancel_signal));
+		return;
+	case KILL_BOOT:
+		say(vm, STATUS_BOOT_FAILED,
+		    "the guest said nothing for %" PRIu64 " s after its start",
+		    vm->options->boot_timeout_ms / 1000);
+		return;
+	case KILL_SILENT:
+		say(vm, STATUS_UNRESPONSIVE, "the guest's init said nothing for %" PRIu64 " s",
+		    vm->options->heartbeat_timeout_ms / 1000);
+		return;
+	case KILL_DEADLINE:
+		say(vm, STATUS_UNRESPONSIVE, "the guest did not end the job at its time limit");
+		return;
+	case KILL_JOB_LIMIT:
+		say(vm, STATUS_TIMEOUT, "the VM took longer than allowed_job_duration");
+		return;
+	case KILL_QUIT:
+	case KILL_NONE:
+		break;
+	}
+	if (outcome->disk_errors > 0)
+		outcome->status = STATUS_VMM_FAILED;
+	else if (vm->unmounted)
+		outcome->clean = true;
+	else if (!vm->options->stop_at_first_word)
+		judge_guest_end(vm);
+}
+
+/* --- the start --- */
+
+/* The first line to the guest: the time, and random bytes of its own (jobdisk/control.h). */
+static int send_hello(struct vm *vm, struct error *error)
+{
+	unsigned char seed[CONTROL_SEED_BYTES];
+	char line[CONTROL_LINE_BYTES];
+	struct timespec now;
+
+	if (getrandom(seed, sizeof(seed), 0) != sizeof(seed))
+		return error_errno(error, "get random bytes");
+	clock_gettime(CLOCK_REALTIME, &now);
+	int length = snprintf(line, sizeof(line), CONTROL_HELLO " %lld %ld ", (long long)now.tv_sec,
+			      now.tv_nsec);
+	for (size_t i = 0; i < sizeof(seed); i++)
+		length += snprintf(line + length, sizeof(line) - (size_t)length, "%02x", seed[i]);
+	line[length++] = '\n';
+	if (write(vm->qemu.control_fd, line, (size_t)length) != length)
+		return error_errno(error, "write to the guest's control port");
+	return 0;
+}
+
+static int catch_signals(sigset_t *before, struct error *error)
+{
+	sigset_t caught;
+
+	sigemptyset(&caught);
+	sigaddset(&caught, SIGINT);
+	sigaddset(&caught, SIGTERM);
+	sigaddset(&caught, SIGHUP);
+	sigprocmask(SIG_BLOCK, &caught, before);
+	/* A reader of our output that went away shows as EPIPE. */
+	signal(SIGPIPE, SIG_IGN);
+	int fd = signalfd(-1, &caught, SFD_CLOEXEC | SFD_NONBLOCK);
+	if (fd < 0)
+		return error_errno(error, "watch for signals");
+	return fd;
+}
+
+static void init_pump(struct pump *pump, int in_fd, int out_fd)
+{
+	struct stat status;
+
+	pump->in_fd = in_fd;
+	pump->out_fd = out_fd;
+	pump->out_is_file = out_fd >= 0 && fstat(out_fd, &status) == 0 && S_ISREG(status.st_mode);
+}
+
+static void init_outcome(struct vm_outcome *outcome)
+{
+	memset(outcome, 0, sizeof(*outcome));
+	memset(&outcome->times, 0xff, sizeof(outcome->times));
+	outcome->status = STATUS_INCOMPLETE;
+}
+
+static void finish(struct vm *vm)
+{
+	vm->outcome->stdout_bytes = vm->out.total_bytes;
+	vm->outcome->stderr_bytes = vm->err.total_bytes;
+	qemu_close(&vm->qemu);
+	judge(vm);
+}
+
+int vm_run(const struct vm_options *options, struct vm_outcome *outcome, struct error *error)
+{
+	/* Static for its size; a process runs one VM at a time. */
+	static struct vm vm;
+	sigset_t signals_before;
+	int result = -1;
+
+	vm = (struct vm){.options = options, .outcome = outcome};
+	init_outcome(outcome);
+	vm.signal_fd = catch_signals(&signals_before, error);
+	if (vm.signal_fd < 0)
+		return -1;
+	vm.start_ms = vm.last_word_ms = now_ms();
+	if (qemu_start(&options->qemu, &vm.qemu, error) == 0) {
+		qmp_init(&vm.qmp, vm.qemu.qmp_fd);
+		init_pump(&vm.out, vm.qemu.stdout_fd, options->stdout_fd);
+		init_pump(&vm.err, vm.qemu.stderr_fd, options->stderr_fd);
+		result = send_hello(&vm, error);
+		if (result)
+			end_vm(&vm, KILL_CANCEL);
+		run_loop(&vm);
+		finish(&vm);
+	}
+	close(vm.signal_fd);
+	sigprocmask(SIG_SETMASK, &signals_before, NULL);
+	return result;
+}

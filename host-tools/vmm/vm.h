@@ -1,0 +1,59 @@
+/*
+ * vm: one VM from its start to its end: QEMU's process, what the guest says, its output, its
+ * deadlines. What the guest says here is only shown and timed; verdicts come from the job disk
+ * and from what the host itself observed.
+ */
+#ifndef HOST_TOOLS_VMM_VM_H
+#define HOST_TOOLS_VMM_VM_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "host-tools/vmm/log.h"
+#include "host-tools/vmm/qemu.h"
+#include "jobdisk/status.h"
+
+struct vm_options {
+	struct qemu_options qemu;
+	const struct manifest *manifest; /* its time limits; NULL: none */
+	int stdout_fd, stderr_fd;	 /* where the job's output goes live; -1: nowhere */
+	uint64_t boot_timeout_ms;	 /* until the guest's first word */
+	uint64_t heartbeat_timeout_ms;	 /* between its words */
+	bool stop_at_first_word;	 /* for a probe: whether it boots at all */
+	/* Called at each stage that the guest enters; may be NULL. */
+	void (*on_stage)(void *context, const char *stage);
+	void *on_stage_context;
+};
+
+/* Host times in milliseconds since QEMU was started; RECORD_UNSET: did not happen. */
+struct vm_times {
+	uint64_t first_word, job_started, job_ended, unmounted, vm_ended;
+};
+
+struct vm_outcome {
+	/*
+	 * PID 1 said that the job disk is unmounted: the record there tells the rest. Else
+	 * `status` is the host's verdict and `message` says why in a sentence.
+	 */
+	bool clean;
+	enum job_status status;
+	char message[512];
+	int cancel_signal;  /* for STATUS_CANCELLED */
+	bool output_closed; /* cancelled because nobody reads our stdout any more */
+	uint64_t stdout_bytes, stderr_bytes; /* that came through live */
+	uint64_t disk_errors;		     /* failed writes of the job disk on the host */
+	struct vm_times times;
+	struct log console; /* the guest's console, then QEMU's own words */
+	struct log qemu_log;
+};
+
+/*
+ * Runs a VM to its end, whatever that is; OUTCOME is large: not for the stack. SIGINT, SIGTERM
+ * and SIGHUP cancel it. Returns 0, or -1 with ERROR set when QEMU could not even be started.
+ */
+int vm_run(const struct vm_options *options, struct vm_outcome *outcome, struct error *error);
+
+/* Monotonic milliseconds. */
+uint64_t now_ms(void);
+
+#endif
