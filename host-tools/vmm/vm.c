@@ -560,12 +560,15 @@ static int send_hello(struct vm *vm, struct error *error)
 
 static int catch_signals(sigset_t *before, struct error *error)
 {
+	static const int cancelling[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
+	struct sigaction action;
 	sigset_t caught;
 
 	sigemptyset(&caught);
-	sigaddset(&caught, SIGINT);
-	sigaddset(&caught, SIGTERM);
-	sigaddset(&caught, SIGHUP);
+	/* What was ignored when we started stays so: nohup(1) must work. */
+	for (size_t i = 0; i < sizeof(cancelling) / sizeof(cancelling[0]); i++)
+		if (sigaction(cancelling[i], NULL, &action) == 0 && action.sa_handler != SIG_IGN)
+			sigaddset(&caught, cancelling[i]);
 	sigprocmask(SIG_BLOCK, &caught, before);
 	/* A reader of our output that went away shows as EPIPE. */
 	signal(SIGPIPE, SIG_IGN);

@@ -48,8 +48,9 @@ struct vm_outcome {
 };
 
 /*
- * Runs a VM to its end, whatever that is; OUTCOME is large: not for the stack. SIGINT, SIGTERM
- * and SIGHUP cancel it. Returns 0, or -1 with ERROR set when QEMU could not even be started.
+ * Runs a VM to its end, whatever that is; OUTCOME is large: not for the stack. SIGINT, SIGQUIT,
+ * SIGTERM and SIGHUP cancel it, but for those that are ignored. Returns 0, or -1 with ERROR set
+ * when QEMU could not even be started.
  */
 int vm_run(const struct vm_options *options, struct vm_outcome *outcome, struct error *error);
 
