@@ -304,10 +304,51 @@ char *report_json(const struct report *report)
 	return line;
 }
 
+static double seconds(uint64_t microseconds)
+{
+	return microseconds == RECORD_UNSET ? 0 : (double)microseconds / 1e6;
+}
+
+static double megabytes(uint64_t bytes)
+{
+	return bytes == RECORD_UNSET ? 0 : (double)bytes / 1e6;
+}
+
+/* Limits as users set them: the submit description's name, and how to show its values. */
+static const struct limit_name {
+	const char *manifest_key, *submit_key;
+	enum { IN_SECONDS, IN_MEGABYTES, IN_PIECES } unit;
+} limit_names[] = {
+	{"time_limit_ms", "allowed_execute_duration", IN_SECONDS},
+	{"memory_limit_bytes", "request_memory", IN_MEGABYTES},
+	{"stdout_max_bytes", "jobvm_max_stdout", IN_MEGABYTES},
+	{"stderr_max_bytes", "jobvm_max_stderr", IN_MEGABYTES},
+	{"processes_max", "jobvm_max_processes", IN_PIECES},
+};
+
+static void format_limit(const struct limit_name *name, uint64_t value, char *text, size_t size)
+{
+	if (name->unit == IN_SECONDS)
+		snprintf(text, size, "%.3f s", (double)value / 1e3);
+	else if (name->unit == IN_MEGABYTES)
+		snprintf(text, size, "%.1f MB", megabytes(value));
+	else
+		snprintf(text, size, "%" PRIu64, value);
+}
+
 static void say_limit(const struct result *result)
 {
-	message_error("the job reached its limit %s: %" PRIu64 " of %" PRIu64, result->limit,
-		      result->limit_observed, result->limit_requested);
+	char observed[40], requested[40];
+
+	for (size_t i = 0; i < sizeof(limit_names) / sizeof(limit_names[0]); i++) {
+		if (strcmp(limit_names[i].manifest_key, result->limit) != 0)
+			continue;
+		format_limit(&limit_names[i], result->limit_observed, observed, sizeof(observed));
+		format_limit(&limit_names[i], result->limit_requested, requested,
+			     sizeof(requested));
+		message_error("it had %s, and %s is %s", observed, limit_names[i].submit_key,
+			      requested);
+	}
 }
 
 void report_say(const struct report *report)
@@ -345,16 +386,6 @@ void report_say(const struct report *report)
 	if (result && result->stderr_truncated)
 		message_warning("the job's stderr was cut off at %" PRIu64 " bytes",
 				report->manifest->stderr_max_bytes);
-}
-
-static double seconds(uint64_t microseconds)
-{
-	return microseconds == RECORD_UNSET ? 0 : (double)microseconds / 1e6;
-}
-
-static double megabytes(uint64_t bytes)
-{
-	return bytes == RECORD_UNSET ? 0 : (double)bytes / 1e6;
 }
 
 void report_show_usage(const struct report *report, FILE *stream)
