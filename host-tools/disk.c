@@ -93,7 +93,10 @@ static const char *contradiction(const struct disk *disk)
 {
 	const struct result *result = &disk->result;
 
-	if (!result->job_id || strcmp(result->job_id, disk->job_id) != 0)
+	/* PID 1 has no id to name when it could not read the manifest. */
+	if (!result->job_id && !(result->status == STATUS_FAILED_TO_START && result->stage))
+		return "it names no job";
+	if (result->job_id && strcmp(result->job_id, disk->job_id) != 0)
 		return "it is another job's";
 	if (result->status > STATUS_LAST_OF_GUEST)
 		return "its status is not one that a guest can give";
