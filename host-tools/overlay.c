@@ -132,17 +132,16 @@ static bool upper_is_directory(const struct overlay_entry *entry)
 	return entry->in_upper && !entry->whiteout && S_ISDIR(entry->upper.mode);
 }
 
-/* Whether the lower layer has a directory here that the upper one has not replaced by a file. */
 static bool lower_is_directory(const struct overlay_entry *entry)
 {
-	return entry->in_lower && S_ISDIR(entry->lower.mode) &&
-	       (!entry->in_upper || S_ISDIR(entry->upper.mode));
+	return entry->in_lower && S_ISDIR(entry->lower.mode);
 }
 
-/* Whether what it holds still shows through. */
+/* Whether what the lower directory holds still shows through. */
 static bool lower_shows(const struct overlay_entry *entry)
 {
-	return lower_is_directory(entry) && !entry->opaque;
+	return lower_is_directory(entry) && !entry->opaque &&
+	       (!entry->in_upper || upper_is_directory(entry));
 }
 
 /* --- the walk --- */
@@ -156,7 +155,7 @@ static int walk_entry(struct walk *w, struct overlay_entry *entry, size_t path_l
 	int result = w->visit(w->context, entry, w->error);
 	if (result)
 		return result;
-	if (entry->whiteout || !S_ISDIR(overlay_stat(entry)->mode))
+	if (!upper_is_directory(entry) && !lower_is_directory(entry))
 		return 0;
 	return walk_directory(w, entry, path_length, depth + 1);
 }
@@ -172,8 +171,8 @@ static int append_name(struct walk *w, size_t path_length, const char *name)
 }
 
 /*
- * Below an opaque directory the lower layer is gone: what only it has counts as deleted, and
- * what both have was made anew.
+ * Below a directory that is opaque, deleted or replaced by a file the lower layer is gone: what
+ * only it has counts as deleted, and what both have was made anew.
  */
 static void hide_lower(struct overlay_entry *entry)
 {
@@ -197,7 +196,7 @@ static int merge(struct walk *w, const struct overlay_entry *directory, const st
 			entry.lower = lower->items[l++].stat;
 		if (order <= 0 && set_upper(w->image, &entry, &upper->items[u++].stat, w->error))
 			return -1;
-		if (directory->opaque)
+		if (!lower_shows(directory))
 			hide_lower(&entry);
 		if (!entry.in_upper && w->upper_only)
 			continue;
