@@ -27,6 +27,7 @@ struct packer {
 	struct fstree *tree;
 	struct fsnode *input;
 	struct fsmeta root_meta, job_meta; /* PID 1's files; the job's */
+	uint64_t input_bytes;		   /* of the inputs, holes not counted */
 	struct error *error;
 };
 
@@ -105,12 +106,12 @@ static int add_inputs(struct packer *p)
 	for (size_t i = 0; i < p->job->inputs.count; i++)
 		if (add_input(p, p->job->inputs.items[i]))
 			return -1;
-	uint64_t bytes = fstree_totals(p->tree).data_bytes;
-	if (p->job->input_max_bytes != RECORD_UNSET && bytes > p->job->input_max_bytes)
+	p->input_bytes = fstree_totals(p->tree).data_bytes;
+	if (p->job->input_max_bytes != RECORD_UNSET && p->input_bytes > p->job->input_max_bytes)
 		return error_set(p->error,
 				 "the inputs have %" PRIu64
 				 " bytes, max_transfer_input_mb allows %" PRIu64,
-				 bytes, p->job->input_max_bytes);
+				 p->input_bytes, p->job->input_max_bytes);
 	return 0;
 }
 
@@ -204,16 +205,15 @@ static void show_progress(void *context, const struct fstotals *done)
 static int disk_size(const struct packer *p, struct fsimage_options *options)
 {
 	const struct manifest *manifest = &p->job->manifest;
-	uint64_t input_bytes = fstree_totals(p->tree).data_bytes;
 	uint64_t free_bytes = PACK_FREE_BYTES;
 
 	if (p->job->disk_bytes) {
-		if (input_bytes > p->job->disk_bytes)
+		if (p->input_bytes > p->job->disk_bytes)
 			return error_set(p->error,
 					 "the inputs have %" PRIu64
 					 " bytes, request_disk is only %" PRIu64,
-					 input_bytes, p->job->disk_bytes);
-		free_bytes = p->job->disk_bytes - input_bytes;
+					 p->input_bytes, p->job->disk_bytes);
+		free_bytes = p->job->disk_bytes - p->input_bytes;
 	}
 	/* PID 1 can keep the job's whole stdout and stderr whatever the job does to the disk. */
 	options->reserved_bytes =
@@ -289,13 +289,8 @@ int pack_job(struct job *job, const char *path, struct packed *packed, struct er
 	p.tree = fstree_new(&p.root_meta);
 	int failed = !p.tree ? error_set(error, "no memory for the list of inputs")
 			     : plan_disk(&p) || write_disk(&p, packed->fd, path ? path : directory);
-	if (failed) {
+	if (failed)
 		close(packed->fd);
-	} else {
-		struct fstotals totals = fstree_totals(p.tree);
-		packed->input_bytes = totals.data_bytes;
-		packed->input_files = totals.nodes;
-	}
 	fstree_free(p.tree);
 	return failed ? -1 : 0;
 }

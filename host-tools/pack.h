@@ -12,7 +12,6 @@
 struct packed {
 	int fd; /* the job disk, read-write */
 	char job_id[37];
-	uint64_t input_bytes, input_files;
 };
 
 /*

@@ -92,10 +92,13 @@ static int set_file_metadata(int fd, const struct fsstat *stat)
 static int write_file(struct sink *sink, const char *path, int fd, const struct fsstat *stat,
 		      struct error *error)
 {
-	if (fsimage_copy(sink->image, stat->inode, stat->size_bytes, fd, path, error))
+	char shown[PATH_MAX];
+
+	snprintf(shown, sizeof(shown), "%s/%s", sink->directory, path);
+	if (fsimage_copy(sink->image, stat->inode, stat->size_bytes, fd, shown, error))
 		return -1;
 	if (set_file_metadata(fd, stat) || fsync(fd))
-		return error_errno(error, "write %s/%s", sink->directory, path);
+		return error_errno(error, "write %s", shown);
 	return 0;
 }
 
