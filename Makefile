@@ -54,6 +54,9 @@ init_obj   := $(init_src:%.c=$B/guest/%.o)
 # A unit test may use everything but the program's main.
 library_obj := $(filter-out $B/host/host-tools/jobvm.o $B/host/host-tools/cmd_%.o,$(host_obj))
 unit_tests := $(unit_src:tests/unit/%.c=$B/unit/%)
+# Programs that the system tests run as jobs.
+guest_programs := $(patsubst tests/system/guest/%.c,$B/guest-programs/%, \
+	$(wildcard tests/system/guest/*.c))
 c_files    := $(host_src) $(wildcard init/*.c) $(unit_src)
 h_files    := $(wildcard $(ROOMS:%=%/*.h) init/*.h tests/unit/*.h)
 man_pages  := $(wildcard docs/man/*.[15])
@@ -147,19 +150,24 @@ run: deps
 # --- tests ---
 
 test: test-deps
-	@$(MAKE) --no-print-directory all unit-tests
+	@$(MAKE) --no-print-directory all unit-tests $(guest_programs)
 	tests/run unit system
 
-check: all unit-tests
+check: all unit-tests $(guest_programs)
 	tests/run unit quick
 
 check-unit: unit-tests
 	tests/run unit
 
-check-system: all
+check-system: all $(guest_programs)
 	tests/run system
 
 unit-tests: $(unit_tests)
+
+$B/guest-programs/%: tests/system/guest/%.c $B/guest.flags
+	@mkdir -p $(@D)
+	@echo '  CC    $< (guest)'
+	$Q$(MUSL_CC) $(init_cflags) $(init_ldflags) -o $@ $<
 
 $B/unit/%: tests/unit/%.c $(library_obj) $B/host.flags
 	@mkdir -p $(@D)

@@ -1,0 +1,155 @@
+# Job disks: packed, started, inspected and collected one after the other; and what is none.
+load helper
+
+@test "pack, start, inspect and collect give what run gives" {
+	mkdir in
+	echo data >in/data
+	job=(sh -c 'echo out; echo err >&2; echo new >new; rm in/data; exit 4')
+	run --separate-stderr -4 jobvm run -i in -o from-run -- "${job[@]}"
+	run --separate-stderr -0 jobvm pack -i in -o job.img -- "${job[@]}"
+	[ -z "$output$stderr" ]
+	run --separate-stderr -4 jobvm start job.img
+	prints out
+	[ "$stderr" = err ]
+	run --separate-stderr -0 jobvm collect -o from-disk job.img
+	diff -r --exclude job.json from-run from-disk
+	for result in from-run from-disk; do
+		jq -S 'del(.. | .job_id?, .host?, .stage_timing?, .time_wall?, .time_user?, .time_system?,
+			.memory_peak?, .io_read_bytes?, .io_write_bytes?, .processes_peak?)' $result/job.json >$result.json
+	done
+	diff from-run.json from-disk.json
+}
+
+@test "inspect works before and after the run, for people and as JSON" {
+	jobvm pack -o job.img --allowed-execute-duration 60 -- sh -c 'echo x >new'
+	run --separate-stderr -0 jobvm inspect job.img
+	[[ "$output" == *"not run yet"* ]]
+	[[ "$output" == *"60 s"* ]]
+	[ "$(jobvm inspect --json job.img | jq -r .status)" = null ]
+	[ "$(jobvm inspect --json job.img | jq -r .manifest.time_limit_ms)" -eq 60000 ]
+	run --separate-stderr -125 jobvm collect -o out job.img
+	says "not run yet"
+	[ ! -e out ]
+	jobvm start job.img
+	run --separate-stderr -0 jobvm inspect job.img
+	[[ "$output" == *"completed, exit code 0"* ]]
+	[[ "$output" == *"created "*" new" ]]
+	[ "$(jobvm inspect --json job.img | jq -r '.outputs.created[0].path')" = new ]
+	[ "$(jobvm inspect --json job.img | jq -r .host.accelerator)" = tcg ]
+}
+
+@test "a job disk is started once" {
+	jobvm pack -o job.img -- true
+	jobvm start job.img
+	run --separate-stderr -125 jobvm start job.img
+	says "has run already"
+}
+
+@test "of two starts of one job disk the second is refused" {
+	jobvm pack -o job.img -- sh -c 'echo up; sleep 100000'
+	mkfifo live
+	env --default-signal=INT "$build/jobvm" start job.img >live &
+	jobvm_pid=$!
+	exec 7<live
+	read -r -u 7 first_line
+	run --separate-stderr -125 jobvm start job.img
+	says "another jobvm is running"
+	kill -INT "$jobvm_pid"
+	end_job
+	[ "$code" -eq 130 ]
+}
+
+@test "the result of a run that failed is kept beside the disk" {
+	jobvm pack -o job.img --user root --privileged -- sh -c 'echo c >/proc/sysrq-trigger; sleep 100'
+	run --separate-stderr -125 jobvm start job.img
+	[ "$(jobvm inspect --json job.img | jq -r .status)" = guest_panic ]
+}
+
+@test "an existing job disk is not overwritten" {
+	echo precious >job.img
+	run --separate-stderr -125 jobvm pack -o job.img -- true
+	says "exists already"
+	[ "$(cat job.img)" = precious ]
+}
+
+@test "what is no job disk is refused by name" {
+	jobvm pack -o job.img -- true
+	: >zero
+	head -c 1M /dev/urandom >noise
+	head -c 1M /dev/zero >zeros
+	head -c 100000 job.img >cut-early
+	truncate -s -4096 job.img && cp --sparse=always job.img cut-late
+	truncate -s 8M foreign
+	mke2fs -q -t ext4 foreign
+	truncate -s 8M labelled
+	mke2fs -q -t ext4 -L JOBVM-JOB labelled
+	cp "$build/image/root.img" root
+	printf 'QFI\xfb\0\0\0\3' >qcow2
+	truncate -s 1M qcow2
+	mkdir directory
+	for file in zero noise zeros cut-early cut-late foreign labelled root qcow2 directory /dev/null missing; do
+		for command in start inspect "collect -o out"; do
+			run --separate-stderr -125 jobvm $command "$file"
+			says "$file"
+			[ ! -e out ]
+		done
+	done
+}
+
+@test "a bad manifest is named by file, line and key" {
+	jobvm pack -o job.img -- true
+	debugfs -R "dump manifest manifest" job.img 2>/dev/null
+	for edit in 's/^cpus=.*/cpus=none/' 's/^user=/usre=/' '/^version=/d' 's/true/%zz/'; do
+		cp --sparse=always job.img bad.img
+		sed "$edit" manifest >bad-manifest
+		debugfs -w -R "rm manifest" bad.img 2>/dev/null
+		debugfs -w -R "write bad-manifest manifest" bad.img 2>/dev/null
+		run --separate-stderr -125 jobvm start bad.img
+		says "bad.img: /manifest:"
+	done
+}
+
+@test "a submit description runs as HTCondor would run it" {
+	mkdir run
+	echo 'b a' >run/words
+	printf '#!/bin/sh\nread -r line; echo "$line"; echo "$1|$2|$GREETING"; tr " " "\\n" <words | sort >sorted; echo done >&2\n' >job.sh
+	cat >job.sub <<-'SUB'
+		# A comment
+		executable = job.sh
+		arguments = "one 'two words'"
+		environment = "GREETING='hello world'"
+		initialdir = run
+		input = words
+		transfer_input_files = words
+		transfer_output_files = sorted
+		output = out.txt
+		error = err.txt
+		log = job.log
+		jobvm_report = job.json
+		notification = never
+		request_memory = 128M
+		queue
+	SUB
+	run --separate-stderr -0 jobvm run job.sub
+	says "notification"
+	prints ""
+	[ "$(cat run/out.txt)" = $'b a\none|two words|hello world' ]
+	[ "$(cat run/err.txt)" = "done" ]
+	[ "$(cat run/sorted)" = $'a\nb' ]
+	grep -q '^005 .*Job terminated' run/job.log
+	[ "$(report .status run/job.json)" = completed ]
+}
+
+@test "a submit description can queue several jobs, and retry one that fails" {
+	cat >many.sub <<-'SUB'
+		executable = /bin/echo
+		transfer_executable = false
+		arguments = number $(Process)
+		output = out.$(Process)
+		queue 2
+	SUB
+	run --separate-stderr -0 jobvm run many.sub
+	[ "$(cat out.0 out.1)" = $'number 0\nnumber 1' ]
+	run --separate-stderr -6 jobvm run --max-retries 1 -- sh -c 'echo try; exit 6'
+	prints $'try\ntry'
+}

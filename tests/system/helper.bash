@@ -1,0 +1,102 @@
+# What every system test stands on. Each test runs in an empty directory of its own.
+bats_require_minimum_version 1.5.0
+
+root=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
+build=$(cd "${B:-$root/build}" && pwd)
+
+setup() {
+	mkdir "$BATS_TEST_TMPDIR/work"
+	cd "$BATS_TEST_TMPDIR/work"
+	export TMPDIR=$PWD
+}
+
+teardown() {
+	[ -z "${qemu_directory:-}" ] || rm -r "$qemu_directory"
+}
+
+# A test that hangs has failed; nothing here takes nearly as long.
+hang_guard="timeout --foreground 600"
+
+jobvm() {
+	$hang_guard "$build/jobvm" "$@"
+}
+
+# Ends a test that needs root for the thing itself.
+needs_root() {
+	[ "$(id -u)" -eq 0 ] || skip "needs root: $1"
+}
+
+# report FILTER [FILE]: a value of job.json.
+report() {
+	jq -r "$1" "${2:-out/job.json}"
+}
+
+# says TEXT: the last command's stderr has it.
+says() {
+	if [[ "$stderr" != *"$1"* ]]; then
+		echo "stderr does not say '$1': $stderr"
+		return 1
+	fi
+}
+
+# prints TEXT: the last command's stdout is it.
+prints() {
+	if [ "$output" != "$1" ]; then
+		echo "stdout is not '$1': $output"
+		return 1
+	fi
+}
+
+# use_qemu FILE: makes jobvm run it as its QEMU, under a name that no other test's has. Root's
+# jobvm runs it as another user, who must be able to reach it.
+use_qemu() {
+	qemu_directory=$(mktemp -d /tmp/jobvm-qemu.XXXXXX)
+	chmod 755 "$qemu_directory"
+	export JOBVM_QEMU=$qemu_directory/qemu
+	ln -s "$1" "$JOBVM_QEMU"
+}
+
+own_qemu() {
+	use_qemu "$(command -v qemu-system-x86_64)"
+}
+
+own_qemu_pid() {
+	pgrep -f "^$JOBVM_QEMU "
+}
+
+# fake_qemu LINE...: a shell script.
+fake_qemu() {
+	printf '%s\n' '#!/bin/sh' "$@" >fake-qemu
+	use_qemu fake-qemu
+	mv fake-qemu "$qemu_directory"
+	chmod 755 "$qemu_directory/fake-qemu"
+}
+
+# start_job [OPTION]... -- COMMAND: runs it in the background, its stdout in the fifo `live` that
+# is open as descriptor 7; returns when the job has printed its first line. What a shell starts
+# in the background ignores SIGINT, hence env.
+start_job() {
+	mkfifo live
+	env --default-signal=INT "$build/jobvm" run "$@" >live 2>stderr &
+	jobvm_pid=$!
+	exec 7<live
+	read -r -u 7 first_line
+}
+
+# Waits for it; its exit code in $code.
+end_job() {
+	code=0
+	wait "$jobvm_pid" || code=$?
+	exec 7<&-
+}
+
+# small_disk SIZE COMMAND...: runs it with TMPDIR, and the directory `small`, on a file system of
+# that size.
+small_disk() {
+	local size=$1 user=()
+	shift
+	mkdir -p small
+	[ "$(id -u)" -eq 0 ] || user=(--map-root-user)
+	TMPDIR=$PWD/small unshare --mount "${user[@]}" sh -c '
+		mount -t tmpfs -o size="$0",mode=777 tmpfs small && exec "$@"' "$size" "$@"
+}

@@ -1,0 +1,113 @@
+# The command line, without a VM.
+load helper
+
+commands=(run pack start inspect collect "image build" "image inspect" doctor)
+
+@test "every command has a help" {
+	for command in "${commands[@]}"; do
+		run --separate-stderr -0 jobvm $command --help
+		[[ "$output" == "Usage: jobvm $command"* ]]
+	done
+	run --separate-stderr -0 jobvm --help
+	for command in "${commands[@]}"; do
+		[[ "$output" == *"  $command "* ]]
+	done
+}
+
+@test "every command and format has a manual page" {
+	for command in "${commands[@]}"; do
+		page=$root/docs/man/jobvm-${command// /-}.1
+		mandoc -Tlint -W warning "$page"
+	done
+	for page in jobvm.1 jobvm-submit.5 jobvm-result.5; do
+		mandoc -Tlint -W warning "$root/docs/man/$page"
+	done
+}
+
+@test "every option of --help stands in the manual page" {
+	for command in "${commands[@]}"; do
+		mandoc -Tutf8 "$root/docs/man/jobvm-${command// /-}.1" | col -b >page
+		for option in $(jobvm $command --help | grep -oE -- '--?[a-z][a-z-]+' | sort -u); do
+			grep -qF -- "$option" page || { echo "$command: $option"; return 1; }
+		done
+	done
+}
+
+@test "wrong command lines exit with 2 and a hint" {
+	for line in "" "nonsense" "run" "run --" "run --no-such-option -- true" "run -o" "run stray -- true" \
+		"run --request-memory lots -- true" "run --request-cpus 0 -- true" \
+		"run --allowed-execute-duration soon -- true" "run --kill-sig NOSUCH -- true" \
+		"run --user nobody -- true" "run --env NOVALUE -- true" "run --accel warp -- true" \
+		"run --request-memory 1K -- true" "run --privileged -- true" \
+		"pack -- true" "pack -o a.img" "start" "start a b" "inspect" "collect x" \
+		"start --request-memory 1G a.img" "image" "image build" "image inspect" "doctor x"; do
+		run --separate-stderr -2 jobvm $line
+		[ -n "$stderr" ] || { echo "nothing said: $line"; return 1; }
+		[ -z "$output" ]
+	done
+}
+
+@test "an unknown key of a submit description is an error with place and the nearest name" {
+	printf 'executable = /bin/true\nrequest_memmory = 1G\nqueue\n' >job.sub
+	run --separate-stderr -2 jobvm run job.sub
+	says "job.sub:2:"
+	says "request_memory"
+	printf 'executable = /bin/true\nrequest_memory = 1X\nqueue\n' >job.sub
+	run --separate-stderr -2 jobvm run job.sub
+	says "job.sub:2: key 'request_memory'"
+	run --separate-stderr -2 jobvm run missing.sub
+	says "missing.sub"
+}
+
+@test "an output directory that is not empty is refused and not touched" {
+	mkdir out
+	echo precious >out/file
+	run --separate-stderr -125 jobvm run -o out -- true
+	says "out"
+	says "not empty"
+	run ls out
+	prints file
+	run --separate-stderr -125 jobvm run -o no/such/out -- true
+	says "no/such/out"
+}
+
+@test "a missing or foreign guest image is refused by name" {
+	run --separate-stderr -125 jobvm run --image no-such-image -- true
+	says "no-such-image"
+	mkdir foreign
+	run --separate-stderr -125 jobvm run --image foreign -- true
+	says "foreign"
+	echo '{"format_version": 99}' >foreign/image.json
+	run --separate-stderr -125 jobvm run --image foreign -- true
+	says "foreign/image.json"
+	JOBVM_IMAGE=$PWD/from-environment run --separate-stderr -125 jobvm run -- true
+	says "from-environment"
+}
+
+@test "--require-isolation hardware refuses emulation" {
+	run --separate-stderr -125 jobvm run --accel tcg --require-isolation hardware -- true
+	says "TCG is emulation"
+}
+
+@test "image build and inspect: a directory becomes an image, half ones do not stay" {
+	mkdir -p tree/etc
+	echo hello >tree/etc/motd
+	jobvm image build --from tree -o image
+	run --separate-stderr -0 jobvm image inspect image
+	[[ "$output" == *"release"* ]]
+	[ "$(jobvm image inspect --json image | jq -r .machine)" = pc ]
+	run --separate-stderr -125 jobvm image build --from tree -o image
+	says "exists already"
+	run --separate-stderr -125 jobvm image build --from no-such-tree -o other
+	says "no-such-tree"
+	run --separate-stderr -125 jobvm image build --from tree --kernel tree/etc/motd -o other
+	says "tree/etc/motd"
+	run ls
+	prints $'image\ntree'
+}
+
+@test "output that cannot be written is an error" {
+	jobvm pack -o job.img -- true
+	run --separate-stderr -125 sh -c '"$0" inspect job.img >/dev/full' "$build/jobvm"
+	says "stdout"
+}
