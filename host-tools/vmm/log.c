@@ -74,11 +74,12 @@ static bool find_last(const char *bytes, size_t length, const char *text, char *
 	return false;
 }
 
+/* In the text as it is shown: a line may lie half in the head and half in the tail. */
 int log_find_last(const struct log *log, const char *text, char *line, size_t size)
 {
-	char tail[LOG_PART_BYTES];
-	size_t tail_length = copy_tail(log, tail);
+	char *kept = log_text(log);
+	bool found = kept && find_last(kept, strlen(kept), text, line, size);
 
-	return find_last(tail, tail_length, text, line, size) ||
-	       find_last(log->head, head_length(log), text, line, size);
+	free(kept);
+	return found;
 }
