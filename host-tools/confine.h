@@ -34,6 +34,13 @@ bool confine_has_seccomp(void);
 int confine_files(const struct confine_rule *rules, size_t rule_count);
 
 /*
+ * Puts the process into a network namespace of its own, without an interface: Landlock does not
+ * cover UDP. Without root that takes a user namespace, which some hosts do not allow; then
+ * nothing happens.
+ */
+void confine_network(void);
+
+/*
  * For root: becomes a user that owns nothing and runs nothing else, with GID as its one group
  * (for /dev/kvm) where that is not 0. For everybody else: does nothing. 0, or -1 with errno.
  */

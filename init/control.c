@@ -97,13 +97,14 @@ static int feed_random_generator(const unsigned char *seed, struct error *error)
 	return failed ? -1 : 0;
 }
 
-/* The host's first line gives this VM a clock and random numbers that no other VM has. */
+/* The host's line gives this VM a clock and random numbers that no other VM has. */
 int make_unique(struct error *error)
 {
 	char line[CONTROL_LINE_BYTES], digits[2 * CONTROL_SEED_BYTES + 1];
 	unsigned char seed[CONTROL_SEED_BYTES];
 	long long seconds, nanoseconds;
 
+	control_send(CONTROL_READY, "");
 	if (control_receive(line, sizeof(line), error))
 		return -1;
 	if (sscanf(line, CONTROL_HELLO " %lld %lld %64s", &seconds, &nanoseconds, digits) != 3)

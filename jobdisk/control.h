@@ -9,12 +9,16 @@
 
 #define CONTROL_LINE_BYTES 512
 
-/* host to guest, once: "hello SECONDS NANOSECONDS SEED"; SEED is CONTROL_SEED_BYTES in hex */
+/*
+ * host to guest, once, in answer to "ready": "hello SECONDS NANOSECONDS SEED"; the time is that
+ * of sending, SEED is CONTROL_SEED_BYTES in hex
+ */
 #define CONTROL_HELLO	   "hello"
 #define CONTROL_SEED_BYTES 32
 
 /* guest to host */
 #define CONTROL_STAGE	  "stage"   /* stage NAME: PID 1 enters a stage */
+#define CONTROL_READY	   "ready"     /* PID 1 waits for the host's hello */
 #define CONTROL_ALIVE	  "alive"   /* every CONTROL_ALIVE_MS */
 #define CONTROL_STARTED	  "started" /* the job runs; its clock starts */
 #define CONTROL_ENDED	  "ended" /* ended OUT ERR: the job has; so many bytes went to the ports */

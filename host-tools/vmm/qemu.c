@@ -230,6 +230,7 @@ static int confine(const struct qemu_options *options, const struct inherited *f
 	};
 	size_t count = sizeof(rules) / sizeof(rules[0]) - (options->accel == ACCEL_KVM ? 0 : 1);
 
+	confine_network();
 	if (limit_resources(fds) || confine_user(kvm_group(options)))
 		return -1;
 	return confine_files(rules, count);

@@ -19,6 +19,8 @@
 
 /* How long the guest may take, after the job's own limit and grace, to end it. */
 #define HOST_DEADLINE_SLACK_MS 30000
+/* How long it may then take to sync and unmount its disk. */
+#define END_DEADLINE_MS	       600000
 /* How long QEMU may take to quit. */
 #define QUIT_WAIT_MS	       10000
 /* A pipe that polls writable takes this much without blocking (pipe(7), PIPE_BUF). */
@@ -28,7 +30,7 @@
 struct pump {
 	int in_fd, out_fd; /* in_fd is -1 after its end; out_fd is -1 for nowhere */
 	bool out_is_file;
-	uint64_t total_bytes;
+	uint64_t total_bytes, max_bytes;
 	uint64_t expected_bytes; /* as PID 1 said at the end */
 	size_t pending_start, pending_end;
 	char buffer[32768];
@@ -41,6 +43,7 @@ enum kill_reason {
 	KILL_SILENT,	/* no heartbeat */
 	KILL_DEADLINE,	/* the guest did not keep the job's limit */
 	KILL_JOB_LIMIT, /* allowed_job_duration */
+	KILL_FLOOD,	/* more output than PID 1 lets through */
 	KILL_CANCEL,
 };
 
@@ -52,9 +55,10 @@ struct vm {
 	struct pump out, err;
 	int signal_fd;
 	uint64_t start_ms, last_word_ms, quit_ms;
+	uint64_t reader_ms; /* spent waiting for our own reader, which is not the guest's time */
 	uint64_t waited_ms; /* run queue delay of QEMU's threads at the last word */
 	enum kill_reason kill_reason;
-	bool qemu_ended, unmounted, reset, powered_off;
+	bool qemu_ended, said_hello, unmounted, reset, powered_off;
 	int qemu_status;
 	char fatal[CONTROL_LINE_BYTES]; /* what PID 1 gave up with */
 	char line[CONTROL_LINE_BYTES];
@@ -108,6 +112,10 @@ static void pump_read(struct vm *vm, struct pump *pump)
 	}
 	vm->last_word_ms = now_ms();
 	pump->total_bytes += (uint64_t)got;
+	if (pump->total_bytes > pump->max_bytes) {
+		end_vm(vm, KILL_FLOOD);
+		return;
+	}
 	pump->pending_start = 0;
 	pump->pending_end = pump->out_fd >= 0 ? (size_t)got : 0;
 }
@@ -172,12 +180,35 @@ static void on_ended(struct vm *vm, const char *counts)
 	}
 }
 
+/* The time, and random bytes of the VM's own (jobdisk/control.h). */
+static void send_hello(struct vm *vm)
+{
+	unsigned char seed[CONTROL_SEED_BYTES];
+	char line[CONTROL_LINE_BYTES];
+	struct timespec now;
+
+	if (vm->said_hello || getrandom(seed, sizeof(seed), 0) != sizeof(seed))
+		return;
+	vm->said_hello = true;
+	clock_gettime(CLOCK_REALTIME, &now);
+	int length = snprintf(line, sizeof(line), CONTROL_HELLO " %lld %ld ", (long long)now.tv_sec,
+			      now.tv_nsec);
+	for (size_t i = 0; i < sizeof(seed); i++)
+		length += snprintf(line + length, sizeof(line) - (size_t)length, "%02x", seed[i]);
+	line[length++] = '\n';
+	/* The first bytes into an empty socket; a guest that does not get them gives up and says so. */
+	if (write(vm->qemu.control_fd, line, (size_t)length) != length)
+		return;
+}
+
 static void on_word(struct vm *vm, const char *word, const char *argument)
 {
 	struct vm_times *times = &vm->outcome->times;
 
 	if (strcmp(word, CONTROL_STAGE) == 0 && vm->options->on_stage) {
 		vm->options->on_stage(vm->options->on_stage_context, argument);
+	} else if (strcmp(word, CONTROL_READY) == 0) {
+		send_hello(vm);
 	} else if (strcmp(word, CONTROL_STARTED) == 0 && times->job_started == RECORD_UNSET) {
 		times->job_started = elapsed_ms(vm);
 	} else if (strcmp(word, CONTROL_ENDED) == 0) {
@@ -339,25 +370,31 @@ static uint64_t silence_deadline_ms(const struct vm *vm)
 	       (booting ? vm->options->boot_timeout_ms : vm->options->heartbeat_timeout_ms);
 }
 
-/* When the guest should have ended the job by itself. */
+/*
+ * When the guest should have ended the job, and then itself. That the job has started or ended
+ * is the guest's word: a lie gains it END_DEADLINE_MS at the most.
+ */
 static uint64_t host_deadline_ms(const struct vm *vm)
 {
 	const struct manifest *manifest = vm->options->manifest;
 	const struct vm_times *times = &vm->outcome->times;
+	uint64_t from_ms = vm->start_ms + vm->reader_ms;
 
-	if (!manifest || manifest->time_limit_ms == RECORD_UNSET ||
-	    times->job_started == RECORD_UNSET || times->job_ended != RECORD_UNSET)
+	if (times->job_ended != RECORD_UNSET)
+		return from_ms + times->job_ended + END_DEADLINE_MS;
+	if (!manifest || manifest->time_limit_ms == RECORD_UNSET)
 		return UINT64_MAX;
-	return vm->start_ms + times->job_started + manifest->time_limit_ms +
-	       manifest->kill_grace_ms + HOST_DEADLINE_SLACK_MS;
+	return from_ms +
+	       (times->job_started != RECORD_UNSET ? times->job_started
+						   : vm->options->boot_timeout_ms) +
+	       manifest->time_limit_ms + manifest->kill_grace_ms + HOST_DEADLINE_SLACK_MS;
 }
 
 static uint64_t job_deadline_ms(const struct vm *vm)
 {
 	const struct manifest *manifest = vm->options->manifest;
 
-	if (!manifest || manifest->job_time_limit_ms == RECORD_UNSET ||
-	    vm->outcome->times.job_ended != RECORD_UNSET)
+	if (!manifest || manifest->job_time_limit_ms == RECORD_UNSET)
 		return UINT64_MAX;
 	return vm->start_ms + manifest->job_time_limit_ms + manifest->kill_grace_ms;
 }
@@ -413,7 +450,10 @@ static void wait_for_events(struct vm *vm)
 		timeout = deadline <= now	   ? 0
 			  : deadline - now > 60000 ? 60000
 						   : (int)(deadline - now);
-	if (poll(sources, sizeof(sources) / sizeof(sources[0]), timeout) < 0)
+	int ready = poll(sources, sizeof(sources) / sizeof(sources[0]), timeout);
+	if (has_pending(&vm->out) || has_pending(&vm->err))
+		vm->reader_ms += now_ms() - now;
+	if (ready < 0)
 		return;
 	if (sources[0].revents)
 		serve_signal(vm);
@@ -521,6 +561,9 @@ static void judge(struct vm *vm)
 	case KILL_DEADLINE:
 		say(vm, STATUS_UNRESPONSIVE, "the guest did not end the job at its time limit");
 		return;
+	case KILL_FLOOD:
+		say(vm, STATUS_INVALID_RESULT, "the guest sent more output than the job's limits let through");
+		return;
 	case KILL_JOB_LIMIT:
 		say(vm, STATUS_TIMEOUT, "the VM took longer than allowed_job_duration");
 		return;
@@ -537,26 +580,6 @@ static void judge(struct vm *vm)
 }
 
 /* --- the start --- */
-
-/* The first line to the guest: the time, and random bytes of its own (jobdisk/control.h). */
-static int send_hello(struct vm *vm, struct error *error)
-{
-	unsigned char seed[CONTROL_SEED_BYTES];
-	char line[CONTROL_LINE_BYTES];
-	struct timespec now;
-
-	if (getrandom(seed, sizeof(seed), 0) != sizeof(seed))
-		return error_errno(error, "get random bytes");
-	clock_gettime(CLOCK_REALTIME, &now);
-	int length = snprintf(line, sizeof(line), CONTROL_HELLO " %lld %ld ", (long long)now.tv_sec,
-			      now.tv_nsec);
-	for (size_t i = 0; i < sizeof(seed); i++)
-		length += snprintf(line + length, sizeof(line) - (size_t)length, "%02x", seed[i]);
-	line[length++] = '\n';
-	if (write(vm->qemu.control_fd, line, (size_t)length) != length)
-		return error_errno(error, "write to the guest's control port");
-	return 0;
-}
 
 static int catch_signals(sigset_t *before, struct error *error)
 {
@@ -578,12 +601,13 @@ static int catch_signals(sigset_t *before, struct error *error)
 	return fd;
 }
 
-static void init_pump(struct pump *pump, int in_fd, int out_fd)
+static void init_pump(struct pump *pump, int in_fd, int out_fd, uint64_t max_bytes)
 {
 	struct stat status;
 
 	pump->in_fd = in_fd;
 	pump->out_fd = out_fd;
+	pump->max_bytes = max_bytes;
 	pump->out_is_file = out_fd >= 0 && fstat(out_fd, &status) == 0 && S_ISREG(status.st_mode);
 }
 
@@ -617,13 +641,14 @@ int vm_run(const struct vm_options *options, struct vm_outcome *outcome, struct 
 	vm.start_ms = vm.last_word_ms = now_ms();
 	if (qemu_start(&options->qemu, &vm.qemu, error) == 0) {
 		qmp_init(&vm.qmp, vm.qemu.qmp_fd);
-		init_pump(&vm.out, vm.qemu.stdout_fd, options->stdout_fd);
-		init_pump(&vm.err, vm.qemu.stderr_fd, options->stderr_fd);
-		result = send_hello(&vm, error);
-		if (result)
-			end_vm(&vm, KILL_CANCEL);
+		const struct manifest *manifest = options->manifest;
+		init_pump(&vm.out, vm.qemu.stdout_fd, options->stdout_fd,
+			  manifest ? manifest->stdout_max_bytes : 0);
+		init_pump(&vm.err, vm.qemu.stderr_fd, options->stderr_fd,
+			  manifest ? manifest->stderr_max_bytes : 0);
 		run_loop(&vm);
 		finish(&vm);
+		result = 0;
 	}
 	close(vm.signal_fd);
 	sigprocmask(SIG_SETMASK, &signals_before, NULL);
