@@ -74,6 +74,7 @@ int lay_out_workspace(struct error *error);
 int apply_limits(struct error *error);
 int start_job(struct error *error);
 int supervise(struct error *error);
+int sync_job_disk(struct error *error);
 int commit_result(struct error *error);
 int unmount_all(struct error *error);
 int power_off(struct error *error);

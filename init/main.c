@@ -26,6 +26,7 @@ static const struct stage stages[] = {
 
 /* Run whatever happened before. */
 static const struct stage last_stages[] = {
+	{"sync", sync_job_disk},
 	{"commit_result", commit_result},
 	{"unmount", unmount_all},
 	{"power_off", power_off},

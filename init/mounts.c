@@ -151,7 +151,6 @@ static int unmount_job_disk(struct error *error)
 {
 	if (!guest.job_disk_mounted)
 		return 0;
-	sync();
 	if (mount(NULL, JOB_DIR, NULL, MS_REMOUNT | MS_RDONLY, NULL))
 		return error_errno(error, "make the job disk read-only");
 	if (unmount(JOB_DIR, error))

@@ -237,7 +237,8 @@ static int join_cgroup(void)
 {
 	if (write(cgroup_procs_fd, "0", 1) != 1 || unshare(CLONE_NEWCGROUP))
 		return -1;
-	if (mount("cgroup2", "/sys/fs/cgroup", "cgroup2", MASK_FLAGS, NULL))
+	/* EBUSY: an earlier start of the command, before its checkpoint, has mounted it. */
+	if (mount("cgroup2", "/sys/fs/cgroup", "cgroup2", MASK_FLAGS, NULL) && errno != EBUSY)
 		return -1;
 	return mount(NULL, "/sys/fs/cgroup", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MASK_FLAGS,
 		     NULL);

@@ -223,6 +223,13 @@ static void arm_timer(int fd, uint64_t first_ms, uint64_t interval_ms)
 	timerfd_settime(fd, 0, &times, NULL);
 }
 
+static void disarm_timer(int fd)
+{
+	struct itimerspec never = {.it_value = {0}};
+
+	timerfd_settime(fd, 0, &never, NULL);
+}
+
 static void clear_timer(int fd)
 {
 	uint64_t expirations;
@@ -279,7 +286,10 @@ static void on_job_event(void)
 	if (event.kind == JOB_STARTED) {
 		on_started();
 	} else if (event.kind == JOB_EXITED) {
+		/* From here on only the host's reader is waited for, which is not the job's time. */
 		run.ended = true;
+		run.end_ms = monotonic_ms();
+		disarm_timer(run.limit_timer_fd);
 		run.wait_status = event.value;
 		cgroup_sample_processes(&guest.result);
 	} else {
@@ -418,7 +428,6 @@ int supervise(struct error *error)
 		wait_for_events();
 	/* Returns when the kernel has killed and reaped all that the job left behind. */
 	waitpid(guest.namespace_pid, NULL, 0);
-	run.end_ms = monotonic_ms();
 	judge();
 	char counts[64];
 	snprintf(counts, sizeof(counts), "%llu %llu", (unsigned long long)guest.out.sent_bytes,
