@@ -8,6 +8,28 @@
 #include "host-tools/pack.h"
 #include "host-tools/request.h"
 
+/* What only the host that runs a job can do; a job disk has no place for it. */
+static void warn_of_lost_keys(const struct job *job)
+{
+	const struct {
+		const char *name;
+		bool is_set;
+	} keys[] = {
+		{"output", job->stdout_path},
+		{"error", job->stderr_path},
+		{"log", job->log_path},
+		{"jobvm_report", job->report_path},
+		{"max_retries", job->max_retries > 0},
+		{"jobvm_image", job->image_path},
+		{"jobvm_accel", job->accel != ACCEL_AUTO},
+		{"jobvm_require_isolation", job->require_hardware},
+	};
+
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+		if (keys[i].is_set)
+			message_warning("'%s' is not kept on a job disk", keys[i].name);
+}
+
 static int run_pack(int argc, char **argv)
 {
 	const char *output = NULL;
@@ -27,6 +49,7 @@ static int run_pack(int argc, char **argv)
 		message_error("%s exists already; remove it or choose another name", output);
 		return EXIT_JOBVM_FAILED;
 	}
+	warn_of_lost_keys(&request.jobs[0]);
 	progress_phase("packing");
 	int failed = pack_job(&request.jobs[0], output, &packed, &error);
 	if (!failed) {
@@ -43,9 +66,8 @@ static int run_pack(int argc, char **argv)
 const struct command command_pack = {
 	.name = "pack",
 	.summary = "make a job disk, to be started later or elsewhere",
-	.usage =
-		"Usage: jobvm pack [OPTION]... -o JOB.img (-- COMMAND [ARG]... | FILE.sub)\n"
-		"Make the job disk of one job, with its manifest and inputs.\n\n"
-		"  -o JOB.img           the job disk to make; must not exist\n" REQUEST_OPTIONS_HELP,
+	.usage = "Usage: jobvm pack [OPTION]... -o JOB.img (-- COMMAND [ARG]... | FILE.sub)\n"
+		 "Make the job disk of one job, with its manifest and inputs.\n\n"
+		 "  -o JOB.img           the job disk to make; must not exist\n" REQUEST_JOB_HELP,
 	.run = run_pack,
 };

@@ -43,23 +43,28 @@ static void say_left_behind(const struct report *report)
 			files == 1 ? "is" : "are");
 }
 
+static bool keeps_files(const struct job *job)
+{
+	return job->stdout_path || job->stderr_path || job->report_path;
+}
+
+static bool keeps_results(const struct run *run, const struct job *job)
+{
+	return run->output || run->request.is_submission || keeps_files(job);
+}
+
 static struct collect_places places_of(const struct run *run, const struct job *job)
 {
 	if (run->output)
 		return collect_places_in(run->output);
 	return (struct collect_places){
 		.directory = job->directory,
-		.outputs_below = "",
+		.outputs_below = run->request.is_submission ? "" : NULL,
 		.stdout_path = job->stdout_path,
 		.stderr_path = job->stderr_path,
 		.report_path = job->report_path,
-		.console_path = "console.log",
+		.console_path = run->request.is_submission ? "console.log" : NULL,
 	};
-}
-
-static bool keeps_results(const struct run *run)
-{
-	return run->output || run->request.is_submission;
 }
 
 /* After the VM's end: results to where they belong, words to the user, the exit code. */
@@ -72,12 +77,12 @@ static int finish(const struct run *run, const struct job *job, struct report *r
 
 	if (!execute_output_closed())
 		report_say(report);
-	if (!keeps_results(run)) {
+	if (!places.outputs_below)
 		say_left_behind(report);
-	} else if (collect_results(report, &places,
-				   vm_failed || run->verbose ? execute_console() : NULL, &error)) {
+	if (keeps_results(run, job) &&
+	    collect_results(report, &places, vm_failed || run->verbose ? execute_console() : NULL,
+			    &error))
 		message_error("collecting the results: %s", error.text);
-	}
 	if (run->verbose || run->usage) {
 		fprintf(stderr, "jobvm: %s: ", job_status_words[report->status]);
 		report_show_usage(report, stderr);
@@ -85,8 +90,29 @@ static int finish(const struct run *run, const struct job *job, struct report *r
 	return report->exit_code;
 }
 
-/* One attempt at one job: its exit code, and whether max_retries may try again. */
-static int run_once(const struct run *run, struct job *job, bool *may_retry)
+/* What the job itself did wrong: max_retries is for that. */
+static bool has_failed(const struct report *report, const struct job *job)
+{
+	return report->status == STATUS_COMPLETED &&
+	       report->disk->result.exit_code != job->manifest.success_exit_code;
+}
+
+static int pack(const struct run *run, struct job *job, struct packed *packed)
+{
+	struct collect_places places = places_of(run, job);
+	struct error error;
+
+	progress_phase("packing");
+	int failed = (keeps_results(run, job) && collect_check_places(&places, &error)) ||
+		     pack_job(job, NULL, packed, &error);
+	progress_clear();
+	if (failed)
+		message_error("%s", error.text);
+	return failed;
+}
+
+/* One attempt at one job: its exit code. Results of one that will be made AGAIN are not kept. */
+static int run_once(const struct run *run, struct job *job, bool is_last, bool *again)
 {
 	static struct disk disk;
 	struct report report = {.has_run = false};
@@ -94,14 +120,9 @@ static int run_once(const struct run *run, struct job *job, bool *may_retry)
 	struct error error;
 	int exit_code = EXIT_JOBVM_FAILED;
 
-	*may_retry = false;
-	progress_phase("packing");
-	int failed = pack_job(job, NULL, &packed, &error);
-	progress_clear();
-	if (failed) {
-		message_error("%s", error.text);
+	*again = false;
+	if (pack(run, job, &packed))
 		return exit_code;
-	}
 	const struct execution execution = {
 		.job = job,
 		.disk_fd = packed.fd,
@@ -116,10 +137,9 @@ static int run_once(const struct run *run, struct job *job, bool *may_retry)
 	    execute(&execution, &job->manifest, &report, &disk, &error)) {
 		message_error("%s", error.text);
 	} else {
-		exit_code = finish(run, job, &report);
-		*may_retry = report.status == STATUS_COMPLETED && exit_code != EXIT_JOBVM_FAILED &&
-			     (uint64_t)exit_code != job->manifest.success_exit_code;
-		if (eventlog_terminated(job, &report, &error))
+		*again = !is_last && has_failed(&report, job);
+		exit_code = *again ? report.exit_code : finish(run, job, &report);
+		if (!*again && eventlog_terminated(job, &report, &error))
 			message_error("%s", error.text);
 	}
 	report_free(&report);
@@ -131,17 +151,17 @@ static int run_once(const struct run *run, struct job *job, bool *may_retry)
 static int run_job(const struct run *run, struct job *job)
 {
 	struct error error;
-	bool may_retry = true;
+	bool again = true;
 	int exit_code = EXIT_JOBVM_FAILED;
 
 	if (eventlog_submitted(job, &error)) {
 		message_error("%s", error.text);
 		return exit_code;
 	}
-	for (uint64_t attempt = 0; may_retry && attempt <= job->max_retries; attempt++) {
+	for (uint64_t attempt = 0; again; attempt++) {
 		if (attempt > 0)
 			message_note("exit code %d: starting the job again", exit_code);
-		exit_code = run_once(run, job, &may_retry);
+		exit_code = run_once(run, job, attempt == job->max_retries, &again);
 	}
 	return exit_code;
 }
@@ -180,6 +200,9 @@ static int run_run(int argc, char **argv)
 	if (run.output && run.request.job_count > 1)
 		message_usage("run", "option '-o' is for one job; the description queues %zu",
 			      run.request.job_count);
+	if (run.output && !run.request.is_submission && keeps_files(run.request.jobs))
+		message_usage("run", "option '-o' keeps stdout, stderr and job.json in DIR; "
+				     "--stdout, --stderr and --report are for runs without it");
 	if (run.output && collect_prepare_directory(run.output, &created, &error)) {
 		message_error("%s", error.text);
 		request_free(&run.request);
@@ -200,7 +223,8 @@ const struct command command_run = {
 		"Usage: jobvm run [OPTION]... [-i PATH]... [-o DIR] -- COMMAND [ARG]...\n"
 		"       jobvm run [OPTION]... FILE.sub\n"
 		"Run one job in one virtual machine and behave like the command itself.\n\n"
-		"  -o DIR               keep the results in DIR, which must be new or empty\n" REQUEST_OPTIONS_HELP
+		"  -o DIR               keep the results in DIR, which must be new or empty\n" REQUEST_JOB_HELP
+			REQUEST_HOST_HELP
 		"  --usage              show the job's resource usage at the end\n"
 		"  --verbose            show the guest's console too\n"
 		"  --boot-timeout SECONDS, --heartbeat-timeout SECONDS\n\n"

@@ -31,6 +31,12 @@ static int open_fresh_disk(const char *path, struct disk *disk, struct error *er
 	if (fd < 0)
 		return -1;
 	if (disk_open(disk, fd, path, error)) {
+		struct error ignored;
+		if (fsimage_needs_recovery(fd, path, &ignored) == 1)
+			error_set(error,
+				  "%s: has been started before, and that run was cut off; "
+				  "pack the job again",
+				  path);
 		close(fd);
 		return -1;
 	}

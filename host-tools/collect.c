@@ -251,6 +251,36 @@ static int open_place(const struct collect_places *places, const char *path, str
 	return 0;
 }
 
+static bool is_discarded(const char *path)
+{
+	return !path || strcmp(path, "/dev/null") == 0;
+}
+
+/* A rename would put a regular file in the place of a FIFO or a device. */
+static int check_place(const struct collect_places *places, const char *path, struct error *error)
+{
+	char name[NAME_MAX + 1];
+	struct stat status;
+	struct sink sink;
+
+	if (is_discarded(path))
+		return 0;
+	if (open_place(places, path, &sink, name, sizeof(name), error))
+		return -1;
+	bool is_special = fstatat(sink.directory_fd, name, &status, AT_SYMLINK_NOFOLLOW) == 0 &&
+			  !S_ISREG(status.st_mode) && !S_ISLNK(status.st_mode);
+	close(sink.directory_fd);
+	return is_special ? error_set(error, "%s: exists and is not a regular file", path) : 0;
+}
+
+int collect_check_places(const struct collect_places *places, struct error *error)
+{
+	if (check_place(places, places->stdout_path, error) ||
+	    check_place(places, places->stderr_path, error))
+		return -1;
+	return check_place(places, places->report_path, error);
+}
+
 static int write_stream(const struct disk *disk, const struct collect_places *places,
 			const char *on_disk, const char *path, struct error *error)
 {
@@ -258,7 +288,7 @@ static int write_stream(const struct disk *disk, const struct collect_places *pl
 	struct fsstat stat;
 	struct sink sink;
 
-	if (!path)
+	if (is_discarded(path))
 		return 0;
 	int found = fsimage_lookup(disk->image, on_disk, &stat, error);
 	if (found)
@@ -300,7 +330,7 @@ static int write_disk_results(struct collector *c, struct error *error)
 	if (write_stream(disk, places, JOBDISK_STDOUT, places->stdout_path, error) ||
 	    write_stream(disk, places, JOBDISK_STDERR, places->stderr_path, error))
 		return -1;
-	return write_outputs(c, error);
+	return places->outputs_below ? write_outputs(c, error) : 0;
 }
 
 static int write_text(const struct collect_places *places, const char *path, const char *text,
@@ -367,9 +397,9 @@ int collect_results(struct report *report, const struct collect_places *places,
 	}
 	for (size_t i = 0; i < report->skipped.count; i++)
 		message_warning("not collected: %s", report->skipped.items[i]);
-	if (console && !failed)
+	if (console && places->console_path && !failed)
 		failed = write_console(places, console, error);
-	if (places->report_path && write_report(report, places, &report_error)) {
+	if (!is_discarded(places->report_path) && write_report(report, places, &report_error)) {
 		if (!failed)
 			*error = report_error;
 		failed = -1;

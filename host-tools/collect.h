@@ -9,8 +9,8 @@
 /* Where results go. Paths are the user's, relative to the process's or DIRECTORY. */
 struct collect_places {
 	const char *directory;	   /* outputs land below it */
-	const char *outputs_below; /* "output" for `-o DIR`, "" for a submit description */
-	const char *stdout_path;   /* relative to DIRECTORY; NULL: not kept */
+	const char *outputs_below; /* "output" for `-o DIR`, "" for a submission; NULL: not kept */
+	const char *stdout_path;   /* relative to DIRECTORY; NULL or /dev/null: not kept */
 	const char *stderr_path;
 	const char *report_path;  /* job.json */
 	const char *console_path; /* the guest's console log, where a run failed */
@@ -18,6 +18,12 @@ struct collect_places {
 
 /* The places below a results directory: DIR/output/, DIR/stdout, DIR/stderr, DIR/job.json. */
 struct collect_places collect_places_in(const char *directory);
+
+/*
+ * Whether results can go to PLACES, before a job runs for nothing: the files' directories are
+ * there, and what is there already under their names is not a special file. 0, or -1 with ERROR.
+ */
+int collect_check_places(const struct collect_places *places, struct error *error);
 
 /*
  * Makes DIRECTORY, or accepts it if it is there and empty. *CREATED says which.

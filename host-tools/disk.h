@@ -6,6 +6,7 @@
 
 #include "fsimage/reader.h"
 #include "host-tools/changes.h"
+#include "imagebuilder/digest.h"
 #include "jobdisk/manifest.h"
 #include "jobdisk/result.h"
 
@@ -39,5 +40,9 @@ int disk_open(struct disk *disk, int fd, const char *name, struct error *error);
 int disk_read_results(struct disk *disk, struct error *error);
 
 void disk_close(struct disk *disk);
+
+/* The SHA-256 of the manifest's text. 0, or -1 with ERROR set. */
+int disk_manifest_digest(const struct manifest *manifest, char hex[DIGEST_HEX_BYTES],
+			 struct error *error);
 
 #endif

@@ -7,7 +7,7 @@
 #include <time.h>
 
 /* HTCondor's event numbers (its manual, "Job Event Log Codes"). */
-enum { EVENT_SUBMIT = 0, EVENT_EXECUTE = 1, EVENT_TERMINATED = 5, EVENT_SHADOW_EXCEPTION = 7 };
+enum { EVENT_SUBMIT = 0, EVENT_EXECUTE = 1, EVENT_TERMINATED = 5, EVENT_ABORTED = 9 };
 
 static int append(const struct job *job, int event, struct error *error, const char *format, ...)
 	__attribute__((format(printf, 4, 5)));
@@ -56,14 +56,15 @@ int eventlog_terminated(const struct job *job, const struct report *report, stru
 {
 	const struct result *result = report->disk ? &report->disk->result : NULL;
 
-	if (result && report->status == STATUS_COMPLETED)
+	if (report->status == STATUS_COMPLETED)
 		return append(job, EVENT_TERMINATED, error,
 			      "Job terminated.\n\t(1) Normal termination (return value %d)\n",
 			      (int)result->exit_code);
-	if (result && result->exit_signal != RECORD_UNSET && report->status <= STATUS_LAST_OF_GUEST)
+	if (report->status == STATUS_SIGNALED)
 		return append(job, EVENT_TERMINATED, error,
 			      "Job terminated.\n\t(0) Abnormal termination (signal %d)\n",
 			      (int)result->exit_signal);
-	return append(job, EVENT_SHADOW_EXCEPTION, error, "Shadow exception!\n\tjobvm: %s\n",
+	/* Who waits for a job waits for one of these two events, whatever the reason. */
+	return append(job, EVENT_ABORTED, error, "Job was aborted.\n\tjobvm: %s\n",
 		      job_status_words[report->status]);
 }

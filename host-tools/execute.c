@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "host-tools/accel.h"
+#include "host-tools/confine.h"
 #include "host-tools/find_image.h"
 #include "host-tools/message.h"
 
@@ -83,7 +84,7 @@ void execute_read_disk(int disk_fd, const char *disk_name, const struct manifest
 		       struct report *report, struct disk *disk)
 {
 	struct error problem;
-	bool clean = !report->host || json_is_true(json_object_get(report->host, "clean_end"));
+	bool clean = report_end_was_clean(report);
 	bool bad = false;
 
 	report->manifest = manifest;
@@ -100,6 +101,7 @@ void execute_read_disk(int disk_fd, const char *disk_name, const struct manifest
 int execute(const struct execution *execution, const struct manifest *manifest,
 	    struct report *report, struct disk *disk, struct error *error)
 {
+	char digest[DIGEST_HEX_BYTES];
 	struct image image;
 	time_t started_at = time(NULL);
 
@@ -112,6 +114,9 @@ int execute(const struct execution *execution, const struct manifest *manifest,
 		return -1;
 	}
 	struct vm_options options = vm_options(execution, manifest, &image, (enum job_accel)accel);
+	if (confine_landlock_abi() == 0)
+		message_warning("this kernel has no Landlock: QEMU is confined by seccomp and its "
+				"user only");
 	progress_phase("booting");
 	progress_show("%s", image.release);
 	int failed = vm_run(&options, &outcome, error);
@@ -119,9 +124,12 @@ int execute(const struct execution *execution, const struct manifest *manifest,
 	/* The commit point: until here what the guest wrote may be in the page cache only. */
 	if (!failed && fsync(execution->disk_fd))
 		failed = error_errno(error, "sync %s", execution->disk_name);
+	if (!failed)
+		failed = disk_manifest_digest(manifest, digest, error);
 	if (!failed) {
 		report->host = report_host_section(&image, (enum job_accel)accel,
 						   options.qemu.memory_bytes, &outcome, started_at);
+		json_object_set_new(report->host, REPORT_MANIFEST_DIGEST, json_string(digest));
 		execute_read_disk(execution->disk_fd, execution->disk_name, manifest, report, disk);
 	}
 	if (execution->verbose && outcome.console.total_bytes > 0) {

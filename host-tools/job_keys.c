@@ -207,6 +207,18 @@ static bool join_components(char *path, char *out)
 	return true;
 }
 
+/* Whether no component of PATH is "..". */
+static bool stays_below(const char *path)
+{
+	char *copy = memory_or_exit(strdup(path));
+	char *out = memory_or_exit(malloc(strlen(path) + 2));
+	bool stays = join_components(copy, out);
+
+	free(copy);
+	free(out);
+	return stays;
+}
+
 /* "DIR/" and "DIR/." are what is in DIR, without DIR itself. */
 static bool names_contents(const char *path)
 {
@@ -278,6 +290,8 @@ static int add_remap(struct strings *remaps, char *from, char *to, struct error 
 	if (refuse_url(to, error))
 		return -1;
 
+	if (*to == '/' || !stays_below(to))
+		return error_set(error, "'%.100s' leaves the directory that outputs go to", to);
 	char *path = workspace_path(from, error);
 	if (!path)
 		return -1;

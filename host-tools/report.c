@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "host-tools/accel.h"
+#include "host-tools/confine.h"
 #include "host-tools/exitcodes.h"
 #include "host-tools/message.h"
 #include "host-tools/utf8.h"
@@ -187,6 +188,7 @@ json_t *report_host_section(const struct image *image, enum job_accel accel, uin
 	json_object_set_new(host, "started_at", json_time(started_at));
 	json_object_set_new(host, "accelerator", json_string(accel_name(accel)));
 	json_object_set_new(host, "isolation", json_string(accel_isolation(accel)));
+	json_object_set_new(host, "landlock_abi", json_integer(confine_landlock_abi()));
 	json_object_set_new(host, "image", json_text(image->directory));
 	json_object_set_new(host, "kernel_release", json_text(image->release));
 	json_object_set_new(host, "machine", json_text(image->machine));
@@ -250,13 +252,17 @@ static int verdict_exit_code(const struct report *report)
 	}
 }
 
+bool report_end_was_clean(const struct report *report)
+{
+	return !report->host || json_is_true(json_object_get(report->host, "clean_end"));
+}
+
 void report_decide(struct report *report, const char *disk_problem)
 {
 	const char *message = json_string_value(json_object_get(report->host, "message"));
-	bool clean = !report->host || json_is_true(json_object_get(report->host, "clean_end"));
 
 	report->has_run = true;
-	if (!clean)
+	if (!report_end_was_clean(report))
 		decide(report, host_status(report->host), message ? message : "");
 	else if (disk_problem)
 		decide(report, STATUS_INVALID_RESULT, disk_problem);
@@ -439,18 +445,22 @@ static void show_changes(const struct changes *changes)
 	}
 }
 
-void report_show(const struct report *report)
+static void show_manifest(const struct manifest *manifest)
 {
-	const struct manifest *manifest = report->manifest;
-
 	printf("job      %s\n", manifest->job_id);
-	show_status(report);
 	show_command(manifest);
 	printf("limits   %.0f MB memory, %" PRIu64 " processes, %" PRIu64 " CPUs",
 	       megabytes(manifest->memory_limit_bytes), manifest->processes_max, manifest->cpus);
 	if (manifest->time_limit_ms != RECORD_UNSET)
 		printf(", %.0f s", (double)manifest->time_limit_ms / 1000);
 	putchar('\n');
+}
+
+void report_show(const struct report *report)
+{
+	show_status(report);
+	if (report->manifest)
+		show_manifest(report->manifest);
 	if (report->disk && report->disk->has_result) {
 		printf("usage    ");
 		report_show_usage(report, stdout);

@@ -27,7 +27,13 @@ struct report {
 	bool partial;		/* collection stopped early */
 };
 
+/* Key of the host section: the manifest that was started (disk_manifest_digest). */
+#define REPORT_MANIFEST_DIGEST "manifest_sha256"
+
 void report_free(struct report *report);
+
+/* Whether the host saw PID 1 unmount the disk, or knows nothing of the run. */
+bool report_end_was_clean(const struct report *report);
 
 /* The host's observations of one VM, as a JSON object. */
 json_t *report_host_section(const struct image *image, enum job_accel accel, uint64_t memory_bytes,

@@ -13,7 +13,8 @@ struct request {
 	struct submission submission;
 };
 
-#define REQUEST_OPTIONS_HELP                                                                       \
+/* Of the job, and of the host that runs it. */
+#define REQUEST_JOB_HELP                                                                           \
 	"  -i PATH              an input: a file, a directory, or with a final / its contents\n"   \
 	"  --stdin FILE         the job's standard input\n"                                        \
 	"  --env NAME=VALUE     a variable of the job's environment\n"                             \
@@ -24,10 +25,11 @@ struct request {
 	"  --request-disk N     room on the job disk, in KiB or with a unit\n"                     \
 	"  --allowed-execute-duration SECONDS\n"                                                   \
 	"  --transfer-output-files LIST, and every other key of jobvm-submit(5)\n"                 \
+	"  --quiet              no warnings, notes or progress\n"
+#define REQUEST_HOST_HELP                                                                          \
 	"  --image DIR          the guest image\n"                                                 \
 	"  --accel auto|kvm|tcg\n"                                                                 \
-	"  --require-isolation hardware\n"                                                         \
-	"  --quiet              no warnings, notes or progress\n"
+	"  --require-isolation hardware\n"
 
 /*
  * Reads the command line of COMMAND with its own OPTIONS. Usage errors end the program with 2,

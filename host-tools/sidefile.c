@@ -22,7 +22,7 @@ int sidefile_write(const char *path, const json_t *host, struct error *error)
 	int fd = open(beside, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
 	if (fd < 0)
 		return error_errno(error, "make %s", beside);
-	int failed = json_dumpfd(host, fd, JSON_INDENT(2)) || fsync(fd);
+	int failed = json_dumpfd(host, fd, JSON_INDENT(2)) || write(fd, "\n", 1) != 1 || fsync(fd);
 	failed = close(fd) || failed;
 	if (!failed && rename(beside, name) == 0)
 		return 0;
