@@ -63,6 +63,39 @@ load helper
 	jobvm pack -o job.img --user root --privileged -- sh -c 'echo c >/proc/sysrq-trigger; sleep 100'
 	run --separate-stderr -125 jobvm start job.img
 	[ "$(jobvm inspect --json job.img | jq -r .status)" = guest_panic ]
+	run --separate-stderr -0 jobvm inspect job.img
+	[[ "$output" == *guest_panic* ]]
+	run --separate-stderr -125 jobvm collect -o out job.img
+	says guest_panic
+	[ "$(report .status)" = guest_panic ]
+}
+
+@test "a guest that changes its manifest gains nothing by it" {
+	jobvm pack -o job.img --max-transfer-output-mb 1 -- true
+	jobvm start job.img
+	debugfs -R "dump manifest manifest" job.img 2>/dev/null
+	sed -i '/^output_max_bytes=/d' manifest
+	debugfs -w -R "rm manifest" job.img 2>/dev/null
+	debugfs -w -R "write manifest manifest" job.img 2>/dev/null
+	[ "$(jobvm inspect --json job.img | jq -r .status)" = invalid_result ]
+	run --separate-stderr -125 jobvm collect -o out job.img
+	says "/manifest: it is not the one that was started"
+}
+
+@test "a run that was cut off is incomplete, and is not started again" {
+	jobvm pack -o job.img -- sh -c 'echo up; sleep 100000'
+	mkfifo live
+	"$build/jobvm" start job.img >live &
+	jobvm_pid=$!
+	exec 7<live
+	read -r -u 7 first_line
+	kill -KILL "$jobvm_pid"
+	end_job
+	run --separate-stderr -0 jobvm inspect job.img
+	[[ "$output" == *"incomplete"*"cut off"* ]]
+	[ "$(jobvm inspect --json job.img | jq -r .status)" = incomplete ]
+	run --separate-stderr -125 jobvm start job.img
+	says "pack the job again"
 }
 
 @test "an existing job disk is not overwritten" {
@@ -70,6 +103,14 @@ load helper
 	run --separate-stderr -125 jobvm pack -o job.img -- true
 	says "exists already"
 	[ "$(cat job.img)" = precious ]
+}
+
+@test "what a job disk has no place for is said" {
+	run --separate-stderr -0 jobvm pack --max-retries 3 --stdout o -o job.img -- true
+	says "'max_retries' is not kept"
+	says "'output' is not kept"
+	run --separate-stderr -0 jobvm pack --quiet --stdout o -o quiet.img -- true
+	[ -z "$stderr" ]
 }
 
 @test "what is no job disk is refused by name" {
@@ -140,6 +181,15 @@ load helper
 	[ "$(report .status run/job.json)" = completed ]
 }
 
+@test "the log ends with an event for whoever waits for the job" {
+	run --separate-stderr -124 jobvm run --log log --allowed-execute-duration 1 -- \
+		sh -c 'trap "exit 0" TERM; while :; do sleep 1; done'
+	[ "$(grep -c '^\.\.\.$' log)" -eq 3 ]
+	grep -q '^009 .*Job was aborted' log
+	run --separate-stderr -139 jobvm run --log log2 -i "$build/guest-programs/segv" -- ./segv
+	grep -q 'Abnormal termination (signal 11)' log2
+}
+
 @test "a submit description can queue several jobs, and retry one that fails" {
 	cat >many.sub <<-'SUB'
 		executable = /bin/echo
@@ -150,6 +200,7 @@ load helper
 	SUB
 	run --separate-stderr -0 jobvm run many.sub
 	[ "$(cat out.0 out.1)" = $'number 0\nnumber 1' ]
-	run --separate-stderr -6 jobvm run --max-retries 1 -- sh -c 'echo try; exit 6'
+	run --separate-stderr -6 jobvm run --max-retries 1 -o out -- sh -c 'echo try; exit 6'
 	prints $'try\ntry'
+	[ "$(cat out/stdout)" = try ]
 }

@@ -30,6 +30,27 @@ load helper
 	seq 1 200000 | cmp - out/stdout
 }
 
+@test "the job's clock is the host's" {
+	before=$(date +%s)
+	run --separate-stderr -0 jobvm run -- date +%s
+	[ "$output" -ge "$before" ]
+	[ "$output" -le "$(date +%s)" ]
+}
+
+@test "a reader that is slower than the job's time limit does not fail the job" {
+	# As much as the buffers on the way hold: the job ends at once, its output does not.
+	mkfifo live
+	"$build/jobvm" run -o out --allowed-execute-duration 2 -- \
+		sh -c 'head -c 300000 /dev/zero; echo "the end"' >live &
+	jobvm_pid=$!
+	exec 7<live
+	sleep 6
+	[ "$(tail -c 8 <&7)" = "the end" ]
+	end_job
+	[ "$code" -eq 0 ]
+	[ "$(report '.guest.time_wall < 2')" = true ]
+}
+
 @test "a job that dies of a signal gives 128 and the signal" {
 	run --separate-stderr -139 jobvm run -o out -i "$build/guest-programs/segv" -- ./segv
 	says "signal 11"
@@ -143,6 +164,35 @@ load helper
 	says "2 files (0.0 kB)"
 	run ls -A
 	prints ""
+}
+
+@test "--stdout and --stderr put the job's output into files" {
+	run --separate-stderr -5 jobvm run --stdout o --stderr e --report r.json -- \
+		sh -c 'echo out; echo err >&2; exit 5'
+	[ -z "$output$stderr" ]
+	[ "$(cat o e)" = $'out\nerr' ]
+	[ "$(report .exit_code r.json)" -eq 5 ]
+	run --separate-stderr -0 jobvm run --stdout /dev/null -- echo out
+	[ -z "$output$stderr" ]
+	[ -c /dev/null ]
+}
+
+@test "a result is never put in the place of a special file" {
+	mkfifo pipe
+	run --separate-stderr -125 jobvm run --stdout pipe -- true
+	says "pipe: exists and is not a regular file"
+	[ -p pipe ]
+	run --separate-stderr -125 jobvm run --stderr no/such/dir/file -- true
+	says "no/such/dir/file"
+}
+
+@test "a job that exits with its checkpoint code goes on from its files" {
+	run --separate-stderr -4 jobvm run -o out --checkpoint-exit-code 9 -- sh -c '
+		sleep 1000 &
+		n=$(cat n 2>/dev/null || echo 0); echo run $n; echo $((n + 1)) >n; [ $n -eq 3 ] || exit 9; exit 4'
+	prints $'run 0\nrun 1\nrun 2\nrun 3'
+	[ "$(report .guest.checkpoints)" -eq 3 ]
+	[ "$(cat out/output/n)" = 4 ]
 }
 
 @test "--usage shows what the job used" {

@@ -27,6 +27,8 @@ commands=(run pack start inspect collect "image build" "image inspect" doctor)
 @test "every option of --help stands in the manual page" {
 	for command in "${commands[@]}"; do
 		mandoc -Tutf8 "$root/docs/man/jobvm-${command// /-}.1" | col -b >page
+		# The options of a job stand in one page.
+		[ "$command" != pack ] || mandoc -Tutf8 "$root/docs/man/jobvm-run.1" | col -b >>page
 		for option in $(jobvm $command --help | grep -oE -- '--?[a-z][a-z-]+' | sort -u); do
 			grep -qF -- "$option" page || { echo "$command: $option"; return 1; }
 		done
@@ -39,7 +41,8 @@ commands=(run pack start inspect collect "image build" "image inspect" doctor)
 		"run --allowed-execute-duration soon -- true" "run --kill-sig NOSUCH -- true" \
 		"run --user nobody -- true" "run --env NOVALUE -- true" "run --accel warp -- true" \
 		"run --request-memory 1K -- true" "run --privileged -- true" \
-		"pack -- true" "pack -o a.img" "start" "start a b" "inspect" "collect x" \
+		"run --stdout f -o d -- true" "run --transfer-output-remaps a=/b -- true" \
+		"run --transfer-output-remaps a=../b -- true" "pack -- true" "pack -o a.img" "start" "start a b" "inspect" "collect x" \
 		"start --request-memory 1G a.img" "image" "image build" "image inspect" "doctor x"; do
 		run --separate-stderr -2 jobvm $line
 		[ -n "$stderr" ] || { echo "nothing said: $line"; return 1; }

@@ -60,6 +60,7 @@ attempts() {
 	qemu=$(own_qemu_pid)
 	cat "/proc/$qemu/status" >status
 	ls -l "/proc/$qemu/fd" >fds
+	namespace=$(readlink "/proc/$qemu/ns/net")
 	cat "/proc/$qemu/net/tcp" "/proc/$qemu/net/udp" "/proc/$qemu/net/raw" "/proc/$qemu/net/packet" >net
 	for task in "/proc/$qemu/task/"*; do grep -H Seccomp: "$task/status"; done >threads
 	kill -INT "$jobvm_pid"
@@ -74,8 +75,10 @@ attempts() {
 		! grep -qP '^Gid:.*\t0\t' status
 		grep -qP '^Groups:\t *$' status
 	fi
+	if [ "$(id -u)" -eq 0 ]; then
+		[ "$namespace" != "$(readlink /proc/self/ns/net)" ]
+	fi
 	# Nothing but: null, the log's and ports' sockets, event descriptors, kernel, root, job disk.
-	awk '/->/ { print $NF }' fds | sed 's/ (deleted)//' >targets
 	awk '/->/ { sub(/.*-> /, ""); print }' fds | grep -vE \
 		"^(/dev/null|socket:\[[0-9]+\]|anon_inode:\[(eventfd|eventpoll|signalfd|io_uring|timerfd)\]|$build/image/(kernel|initrd|root.img)|$TMPDIR/#[0-9]+ \(deleted\))$" && return 1
 	# None of its sockets is one of the network.
