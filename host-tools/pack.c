@@ -245,17 +245,40 @@ const char *pack_scratch_directory(void)
 	return directory && *directory ? directory : "/var/tmp";
 }
 
-/* A file without a name where the file system has such, else one whose name is removed at once. */
-static int open_disk(const char *path, char *directory, size_t size, struct error *error)
+/* File systems without O_TMPFILE (NFS) need a name; it goes at once where none is wanted. */
+static int open_named(const char *directory, bool keep_name, struct packed *packed)
+{
+	snprintf(packed->temporary, sizeof(packed->temporary), "%s/.jobvm-XXXXXX", directory);
+	packed->fd = mkostemp(packed->temporary, O_CLOEXEC);
+	if (packed->fd >= 0 && !keep_name)
+		unlink(packed->temporary);
+	if (packed->fd < 0 || !keep_name)
+		packed->temporary[0] = '\0';
+	return packed->fd;
+}
+
+static int open_disk(const char *path, struct packed *packed, struct error *error)
 {
 	char copy[PATH_MAX];
+	const char *directory = pack_scratch_directory();
 
 	snprintf(copy, sizeof(copy), "%s", path ? path : "");
-	snprintf(directory, size, "%s", path ? dirname(copy) : pack_scratch_directory());
-	int fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
-	if (fd < 0)
+	if (path)
+		directory = dirname(copy);
+	packed->temporary[0] = '\0';
+	packed->fd = open(directory, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	if (packed->fd < 0 && errno == EOPNOTSUPP)
+		open_named(directory, path, packed);
+	if (packed->fd < 0)
 		return error_errno(error, "make the job disk in %s", directory);
-	return fd;
+	return 0;
+}
+
+static void discard_disk(const struct packed *packed)
+{
+	close(packed->fd);
+	if (packed->temporary[0])
+		unlink(packed->temporary);
 }
 
 static void set_owners(struct packer *p)
@@ -272,7 +295,6 @@ static void set_owners(struct packer *p)
 int pack_job(struct job *job, const char *path, struct packed *packed, struct error *error)
 {
 	struct packer p = {.job = job, .error = error};
-	char directory[PATH_MAX];
 	uuid_t id;
 
 	uuid_generate_random(id);
@@ -283,26 +305,38 @@ int pack_job(struct job *job, const char *path, struct packed *packed, struct er
 	if (job->manifest.job_time_limit_ms < job->manifest.time_limit_ms)
 		job->manifest.time_limit_ms = job->manifest.job_time_limit_ms;
 	set_owners(&p);
-	packed->fd = open_disk(path, directory, sizeof(directory), error);
-	if (packed->fd < 0)
+	if (open_disk(path, packed, error))
 		return -1;
 	p.tree = fstree_new(&p.root_meta);
 	int failed = !p.tree ? error_set(error, "no memory for the list of inputs")
-			     : plan_disk(&p) || write_disk(&p, packed->fd, path ? path : directory);
+			     : plan_disk(&p) || write_disk(&p, packed->fd,
+							   path ? path : pack_scratch_directory());
 	if (failed)
-		close(packed->fd);
+		discard_disk(packed);
 	fstree_free(p.tree);
 	return failed ? -1 : 0;
 }
 
-int pack_publish(const struct packed *packed, const char *path, struct error *error)
+/* Never over another file: link(2) refuses what rename(2) would replace. */
+static int give_name(const struct packed *packed, const char *path)
 {
 	char link_name[64];
 
+	if (packed->temporary[0])
+		return link(packed->temporary, path);
 	snprintf(link_name, sizeof(link_name), "/proc/self/fd/%d", packed->fd);
+	return linkat(AT_FDCWD, link_name, AT_FDCWD, path, AT_SYMLINK_FOLLOW);
+}
+
+int pack_publish(const struct packed *packed, const char *path, struct error *error)
+{
+	int failed = 0;
+
 	if (fsync(packed->fd))
-		return error_errno(error, "sync %s", path);
-	if (linkat(AT_FDCWD, link_name, AT_FDCWD, path, AT_SYMLINK_FOLLOW))
-		return error_errno(error, "name the job disk %s", path);
-	return 0;
+		failed = error_errno(error, "sync %s", path);
+	else if (give_name(packed, path))
+		failed = error_errno(error, "name the job disk %s", path);
+	if (packed->temporary[0])
+		unlink(packed->temporary);
+	return failed;
 }

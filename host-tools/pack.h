@@ -2,6 +2,7 @@
 #ifndef HOST_TOOLS_PACK_H
 #define HOST_TOOLS_PACK_H
 
+#include <limits.h>
 #include <stdint.h>
 
 #include "host-tools/job.h"
@@ -12,6 +13,7 @@
 struct packed {
 	int fd; /* the job disk, read-write */
 	char job_id[37];
+	char temporary[PATH_MAX]; /* its name until pack_publish, where a file must have one; or "" */
 };
 
 /*

@@ -105,6 +105,19 @@ load helper
 	[ "$(cat job.img)" = precious ]
 }
 
+@test "a file system without unnamed files will do" {
+	[ -w /dev/fuse ] || skip "this host has no /dev/fuse"
+	mkdir below bound
+	bindfs below bound
+	cd bound
+	run --separate-stderr -0 jobvm pack -o job.img -- true
+	run --separate-stderr -125 jobvm pack -o other.img -i missing -- true
+	run ls -A
+	cd ..
+	umount bound
+	prints job.img
+}
+
 @test "what a job disk has no place for is said" {
 	run --separate-stderr -0 jobvm pack --max-retries 3 --stdout o -o job.img -- true
 	says "'max_retries' is not kept"
