@@ -60,6 +60,8 @@ static int read_text(struct source *source, FILE *file, struct error *error)
 
 static void add_line(struct source *source, char *text, unsigned number)
 {
+	/* Blanks before a continuation stay, but not where nothing follows. */
+	text = trim(text);
 	if (*text == '\0')
 		return;
 	if ((source->count & (source->count - 1)) == 0)
@@ -529,7 +531,7 @@ static int read_queue(struct reader *r, const struct line *line, const char *arg
 	if (!text)
 		return error_prefix(r->error, "%s:%u", r->source.path, line->number);
 	int result = read_count(r, &queue, &rest);
-	if (*rest == '\0')
+	if (result == 0 && *rest == '\0')
 		strings_add(&queue.rows, "");
 	else if (result == 0)
 		result = read_rows(r, &queue, rest);
