@@ -1,5 +1,6 @@
 #include "host-tools/job.h"
 
+#include <ctype.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -73,6 +74,18 @@ static int set_size(struct job *job, const struct job_key *key, const char *valu
 	if (parse_size(value, key->unit_bytes, &bytes, error))
 		return -1;
 	return store_uint(job, key, value, bytes, error);
+}
+
+/* HTCondor's -1 means no limit. */
+static int set_transfer_max(struct job *job, const struct job_key *key, const char *value,
+			    struct error *error)
+{
+	struct record_key field = field_of(key);
+
+	if (strcmp(value, "-1") != 0)
+		return set_size(job, key, value, error);
+	*(uint64_t *)place(job, &field) = RECORD_UNSET;
+	return 0;
 }
 
 static int set_duration(struct job *job, const struct job_key *key, const char *value,
@@ -472,9 +485,10 @@ static const struct job_key job_keys[] = {
 	{"transfer_output_remaps", set_remaps, JOB(transfer_output_remaps)},
 	{"when_to_transfer_output", set_word, MANIFEST("when_to_transfer_output")},
 	{"preserve_relative_paths", set_bool, MANIFEST("preserve_relative_paths")},
-	{"max_transfer_input_mb", set_size, JOB(input_max_bytes), .field.max = RECORD_UNSET - 1,
+	{"max_transfer_input_mb", set_transfer_max, JOB(input_max_bytes),
+	 .field.max = RECORD_UNSET - 1, .unit_bytes = MIB},
+	{"max_transfer_output_mb", set_transfer_max, MANIFEST("output_max_bytes"),
 	 .unit_bytes = MIB},
-	{"max_transfer_output_mb", set_size, MANIFEST("output_max_bytes"), .unit_bytes = MIB},
 	{"request_cpus", set_number, MANIFEST("cpus")},
 	{"request_memory", set_size, MANIFEST("memory_limit_bytes"), .unit_bytes = MIB},
 	{"request_disk", set_size, JOB(disk_bytes), .field.max = 1ULL << 44, .unit_bytes = KIB},
@@ -487,6 +501,7 @@ static const struct job_key job_keys[] = {
 	{"checkpoint_exit_code", set_number, MANIFEST("checkpoint_exit_code")},
 	{"max_retries", set_number, JOB(max_retries), .field.max = 1000 * 1000},
 	{"coresize", set_size, MANIFEST("core_max_bytes"), .unit_bytes = 1},
+	{"core_size", set_size, MANIFEST("core_max_bytes"), .unit_bytes = 1},
 	{"stack_size", set_size, MANIFEST("stack_max_bytes"), .unit_bytes = 1},
 
 	/* Ours. */
@@ -506,11 +521,14 @@ static const struct job_key job_keys[] = {
 	{"universe", .set = set_universe, .meaningless = true},
 	IGNORED("accounting_group"),
 	IGNORED("accounting_group_user"),
+	IGNORED("allow_arguments_v1"),
+	IGNORED("allow_environment_v1"),
 	IGNORED("allow_startup_script"),
 	IGNORED("batch_name"),
 	IGNORED("batch_project"),
 	IGNORED("batch_queue"),
 	IGNORED("buffer_*"),
+	IGNORED("checkpoint_destination"),
 	IGNORED("compress_files"),
 	IGNORED("concurrency_limits"),
 	IGNORED("concurrency_limits_expr"),
@@ -519,10 +537,12 @@ static const struct job_key job_keys[] = {
 	IGNORED("dagman_log"),
 	IGNORED("deferral_*"),
 	IGNORED("description"),
+	IGNORED("disk_usage"),
 	IGNORED("dont_encrypt_*"),
 	IGNORED("email_attributes"),
 	IGNORED("encrypt_*"),
 	IGNORED("erase_output_and_error_on_restart"),
+	IGNORED("gpus_*"),
 	IGNORED("hold"),
 	IGNORED("hold_kill_sig"),
 	IGNORED("image_size"),
@@ -531,13 +551,17 @@ static const struct job_key job_keys[] = {
 	IGNORED("job_lease_duration"),
 	IGNORED("job_machine_attrs*"),
 	IGNORED("jobbatchname"),
+	IGNORED("jobset"),
 	IGNORED("keep_claim_idle"),
 	IGNORED("leave_in_queue"),
 	IGNORED("load_profile"),
 	IGNORED("log_xml"),
+	IGNORED("machine_count"),
 	IGNORED("match_list_length"),
 	IGNORED("max_idle"),
+	IGNORED("max_job_retirement_time"),
 	IGNORED("max_materialize"),
+	IGNORED("memory_usage"),
 	IGNORED("next_job_start_delay"),
 	IGNORED("nice_user"),
 	IGNORED("notification"),
@@ -545,21 +569,30 @@ static const struct job_key job_keys[] = {
 	IGNORED("on_exit_*"),
 	IGNORED("periodic_*"),
 	IGNORED("preferences"),
-	IGNORED("priority"),
+	IGNORED("primary_unix_group"),
 	IGNORED("prio"),
+	IGNORED("priority"),
 	IGNORED("rank"),
 	IGNORED("remove_kill_sig"),
+	IGNORED("rendezvousdir"),
 	IGNORED("require_gpus"),
 	IGNORED("requirements"),
+	IGNORED("retry_request_memory*"),
 	IGNORED("run_as_owner"),
+	IGNORED("scitokens_file"),
+	IGNORED("send_credential"),
 	IGNORED("skip_filechecks"),
+	IGNORED("skip_if_dataflow"),
 	IGNORED("starter_debug"),
 	IGNORED("starter_log"),
 	IGNORED("stream_error"),
 	IGNORED("stream_input"),
 	IGNORED("stream_output"),
+	IGNORED("submit_event_*"),
+	IGNORED("transfer_checkpoint_files"),
 	IGNORED("ulog_execute_attrs"),
 	IGNORED("use_oauth_services"),
+	IGNORED("use_scitokens"),
 	IGNORED("use_x509userproxy"),
 	IGNORED("want_*"),
 	IGNORED("x509userproxy"),
@@ -569,11 +602,13 @@ static const struct job_key job_keys[] = {
 	REFUSED("docker_*", IMAGE_INSTEAD),
 	REFUSED("jar_files", "there is no Java universe"),
 	REFUSED("java_vm_args", "there is no Java universe"),
+	REFUSED("kill_sig_timeout", "its name is job_max_vacate_time"),
 	REFUSED("noop_job", "every job is run"),
 	REFUSED("output_destination", "outputs go to initialdir"),
 	REFUSED("public_input_files", NO_NETWORK),
 	REFUSED("remote_initialdir", "the job starts in " WORKSPACE),
 	REFUSED("retry_until", "max_retries tries again until success_exit_code"),
+	REFUSED("shell", "give executable and arguments"),
 	REFUSED("transfer_plugins", NO_NETWORK),
 	REFUSED("vm_*", PLAIN_VM),
 	REFUSED("xen_*", PLAIN_VM),
@@ -631,7 +666,10 @@ static size_t least(size_t a, size_t b, size_t c)
 	return smaller < c ? smaller : c;
 }
 
-/* How many bytes to add, remove or change to make B of A; both shorter than NAME_MAX_BYTES. */
+/*
+ * How many bytes to add, remove or change to make B, in lower case, of A, in any case; both shorter
+ * than NAME_MAX_BYTES.
+ */
 static size_t edit_distance(const char *a, const char *b)
 {
 	size_t row[NAME_MAX_BYTES];
@@ -642,7 +680,7 @@ static size_t edit_distance(const char *a, const char *b)
 	for (size_t i = 0; a[i]; i++) {
 		size_t diagonal = row[0]++;
 		for (size_t j = 0; j < width; j++) {
-			size_t changed = diagonal + (a[i] != b[j]);
+			size_t changed = diagonal + (tolower((unsigned char)a[i]) != b[j]);
 			diagonal = row[j + 1];
 			row[j + 1] = least(changed, diagonal + 1, row[j] + 1);
 		}
