@@ -280,7 +280,7 @@ static int initialize_smallest(struct writer *writer, uint64_t *block_count)
 static int initialize_given(struct writer *writer)
 {
 	uint64_t size_bytes = writer->options->size_bytes;
-	uint64_t blocks = size_bytes / FSIMAGE_BLOCK_BYTES, needed;
+	uint64_t blocks = size_bytes / FSIMAGE_BLOCK_BYTES, needed = 0;
 
 	if (blocks > IMAGE_BLOCKS_MAX)
 		return error_set(writer->error, "%s: an image cannot be larger than 16 TiB",
@@ -322,7 +322,7 @@ static void fill_superblock(struct writer *writer)
 
 int plan_file_system(struct writer *writer)
 {
-	uint64_t block_count;
+	uint64_t block_count = 0;
 
 	if (writer->options->size_bytes) {
 		writer->size_bytes = writer->options->size_bytes;

@@ -48,7 +48,10 @@ static int add_change(struct changes *changes, enum change_kind kind, const char
 	char *copy = strdup(path);
 	if (!copy)
 		return error_set(error, "no memory for the list of outputs");
-	changes->items[changes->count++] = (struct change){kind, copy, *stat};
+	changes->items[changes->count].kind = kind;
+	changes->items[changes->count].path = copy;
+	changes->items[changes->count].stat = *stat;
+	changes->count++;
 	return 0;
 }
 

@@ -30,8 +30,8 @@ struct collector {
 	struct report *report;
 	const struct collect_places *places;
 	struct plan plan;
-	const char *source; /* a declared output while its tree is walked, */
-	const char *target; /* and where it goes */
+	char source[OVERLAY_PATH_MAX]; /* a declared output while its tree is walked, */
+	const char *target;	       /* and where it goes */
 };
 
 struct collect_places collect_places_in(const char *directory)
@@ -146,10 +146,10 @@ static int plan_walked(void *context, const struct overlay_entry *entry, struct 
 /* "DIR/" means what DIR holds; anything else itself, and a directory all that it holds too. */
 static int plan_declared(struct collector *c, const char *declared, struct error *error)
 {
-	char source[OVERLAY_PATH_MAX];
+	char *source = c->source;
 	struct overlay_entry entry;
 
-	snprintf(source, sizeof(source), "%s", declared);
+	snprintf(c->source, sizeof(c->source), "%s", declared);
 	size_t length = strlen(source);
 	bool contents_only = length > 0 && source[length - 1] == '/';
 	if (contents_only)
@@ -161,7 +161,6 @@ static int plan_declared(struct collector *c, const char *declared, struct error
 		strings_add(&c->report->missing, declared);
 		return 0;
 	}
-	c->source = source;
 	c->target = contents_only ? "" : target_of(c->report->manifest, source);
 	if (!contents_only &&
 	    plan_add(&c->plan, c->places->outputs_below, c->target, overlay_stat(&entry), error))

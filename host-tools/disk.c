@@ -74,7 +74,7 @@ static int read_manifest(struct disk *disk, struct error *error)
 
 int disk_open(struct disk *disk, int fd, const char *name, struct error *error)
 {
-	uuid_t uuid;
+	uuid_t uuid = {0};
 
 	memset(disk, 0, sizeof(*disk));
 	disk->image = fsimage_open(fd, name, JOBDISK_LABEL, error);

@@ -54,7 +54,7 @@ int eventlog_executing(const struct job *job, struct error *error)
 
 int eventlog_terminated(const struct job *job, const struct report *report, struct error *error)
 {
-	const struct result *result = report->disk ? &report->disk->result : NULL;
+	const struct result *result = report_guest_result(report);
 
 	if (report->status == STATUS_COMPLETED)
 		return append(job, EVENT_TERMINATED, error,

@@ -13,7 +13,8 @@
 struct packed {
 	int fd; /* the job disk, read-write */
 	char job_id[37];
-	char temporary[PATH_MAX]; /* its name until pack_publish, where a file must have one; or "" */
+	char temporary[PATH_MAX]; /* its name until pack_publish, where a file must have one; or ""
+				   */
 };
 
 /*

@@ -13,6 +13,16 @@
 #include "host-tools/utf8.h"
 #include "host-tools/version.h"
 
+const struct result *report_guest_result(const struct report *report)
+{
+	static struct result nothing;
+
+	if (report->disk && report->disk->has_result)
+		return &report->disk->result;
+	nothing = result_defaults();
+	return &nothing;
+}
+
 void report_free(struct report *report)
 {
 	json_decref(report->host);
@@ -227,7 +237,7 @@ static enum job_status host_status(const json_t *host)
 
 static int verdict_exit_code(const struct report *report)
 {
-	const struct result *result = report->disk ? &report->disk->result : NULL;
+	const struct result *result = report_guest_result(report);
 
 	switch (report->status) {
 	case STATUS_COMPLETED:
@@ -266,7 +276,7 @@ void report_decide(struct report *report, const char *disk_problem)
 		decide(report, host_status(report->host), message ? message : "");
 	else if (disk_problem)
 		decide(report, STATUS_INVALID_RESULT, disk_problem);
-	else if (!report->disk->has_result)
+	else if (!report->disk || !report->disk->has_result)
 		decide(report, STATUS_INCOMPLETE, "the job disk has no result record");
 	else
 		decide(report, report->disk->result.status,
@@ -359,7 +369,7 @@ static void say_limit(const struct result *result)
 
 void report_say(const struct report *report)
 {
-	const struct result *result = report->disk ? &report->disk->result : NULL;
+	const struct result *result = report_guest_result(report);
 	const char *status = job_status_words[report->status];
 
 	switch (report->status) {
@@ -373,7 +383,7 @@ void report_say(const struct report *report)
 	case STATUS_OUT_OF_MEMORY:
 	case STATUS_OUTPUT_LIMIT:
 		message_error("the job was ended: %s", status);
-		if (result && result->limit)
+		if (result->limit)
 			say_limit(result);
 		break;
 	case STATUS_FAILED_TO_START:
@@ -386,19 +396,19 @@ void report_say(const struct report *report)
 	default:
 		message_error("jobvm failed, not the job: %s: %s", status, report->message);
 	}
-	if (result && result->stdout_truncated)
+	if (result->stdout_truncated)
 		message_warning("the job's stdout was cut off at %" PRIu64 " bytes",
 				report->manifest->stdout_max_bytes);
-	if (result && result->stderr_truncated)
+	if (result->stderr_truncated)
 		message_warning("the job's stderr was cut off at %" PRIu64 " bytes",
 				report->manifest->stderr_max_bytes);
 }
 
 void report_show_usage(const struct report *report, FILE *stream)
 {
-	const struct result *result = report->disk ? &report->disk->result : NULL;
+	const struct result *result = report_guest_result(report);
 
-	if (!result || !report->disk->has_result)
+	if (!report->disk || !report->disk->has_result)
 		return;
 	fprintf(stream,
 		"%.2f s wall, %.2f s user, %.2f s system; %.1f MB memory; "

@@ -38,7 +38,7 @@ static int open_parent(const struct sink *sink, const char *path, const char **n
 	int fd = open_beneath(sink, prefix, O_PATH | O_DIRECTORY);
 	if (fd < 0 && errno == ENOENT) {
 		struct error ignored;
-		if (sink_directory((struct sink *)(uintptr_t)sink, prefix, &ignored) == 0)
+		if (sink_directory(sink, prefix, &ignored) == 0)
 			fd = open_beneath(sink, prefix, O_PATH | O_DIRECTORY);
 	}
 	if (fd < 0)
@@ -46,7 +46,7 @@ static int open_parent(const struct sink *sink, const char *path, const char **n
 	return fd;
 }
 
-int sink_directory(struct sink *sink, const char *path, struct error *error)
+int sink_directory(const struct sink *sink, const char *path, struct error *error)
 {
 	const char *name;
 	struct stat status;

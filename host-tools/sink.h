@@ -23,7 +23,7 @@ struct sink {
 };
 
 /* Each puts one object at PATH; missing parent directories are made. 0, or -1 with ERROR set. */
-int sink_directory(struct sink *sink, const char *path, struct error *error);
+int sink_directory(const struct sink *sink, const char *path, struct error *error);
 int sink_file(struct sink *sink, const char *path, const struct fsstat *stat, struct error *error);
 int sink_symlink(struct sink *sink, const char *path, const struct fsstat *stat,
 		 struct error *error);

@@ -117,6 +117,7 @@ static int stack_node(struct stacking *stacking, FTS *walk, FTSENT *entry, const
 
 static int visit(struct stacking *stacking, FTS *walk, FTSENT *entry, struct error *error)
 {
+	/* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): open_sources set it */
 	const char *path = entry->fts_path + strlen(stacking->source->path);
 	struct fsmeta meta = meta_of(entry->fts_statp, stacking->latest);
 

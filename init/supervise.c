@@ -286,7 +286,8 @@ static void on_job_event(void)
 	if (event.kind == JOB_STARTED) {
 		on_started();
 	} else if (event.kind == JOB_EXITED) {
-		/* From here on only the host's reader is waited for, which is not the job's time. */
+		/* From here on only the host's reader is waited for, which is not the job's time.
+		 */
 		run.ended = true;
 		run.end_ms = monotonic_ms();
 		disarm_timer(run.limit_timer_fd);

@@ -18,7 +18,7 @@
 
 /* guest to host */
 #define CONTROL_STAGE	  "stage"   /* stage NAME: PID 1 enters a stage */
-#define CONTROL_READY	   "ready"     /* PID 1 waits for the host's hello */
+#define CONTROL_READY	  "ready"   /* PID 1 waits for the host's hello */
 #define CONTROL_ALIVE	  "alive"   /* every CONTROL_ALIVE_MS */
 #define CONTROL_STARTED	  "started" /* the job runs; its clock starts */
 #define CONTROL_ENDED	  "ended" /* ended OUT ERR: the job has; so many bytes went to the ports */

@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-int error_set(struct error *error, const char *format, ...)
+int(error_set)(struct error *error, const char *format, ...)
 {
 	va_list arguments;
 
@@ -15,7 +15,7 @@ int error_set(struct error *error, const char *format, ...)
 	return -1;
 }
 
-int error_errno(struct error *error, const char *format, ...)
+int(error_errno)(struct error *error, const char *format, ...)
 {
 	int saved_errno = errno;
 	va_list arguments;
@@ -30,7 +30,7 @@ int error_errno(struct error *error, const char *format, ...)
 	return -1;
 }
 
-int error_prefix(struct error *error, const char *format, ...)
+int(error_prefix)(struct error *error, const char *format, ...)
 {
 	struct error inner = *error;
 	va_list arguments;

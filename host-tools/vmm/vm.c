@@ -196,7 +196,8 @@ static void send_hello(struct vm *vm)
 	for (size_t i = 0; i < sizeof(seed); i++)
 		length += snprintf(line + length, sizeof(line) - (size_t)length, "%02x", seed[i]);
 	line[length++] = '\n';
-	/* The first bytes into an empty socket; a guest that does not get them gives up and says so. */
+	/* The first bytes into an empty socket; a guest that does not get them gives up and says
+	 * so. */
 	if (write(vm->qemu.control_fd, line, (size_t)length) != length)
 		return;
 }
@@ -562,7 +563,8 @@ static void judge(struct vm *vm)
 		say(vm, STATUS_UNRESPONSIVE, "the guest did not end the job at its time limit");
 		return;
 	case KILL_FLOOD:
-		say(vm, STATUS_INVALID_RESULT, "the guest sent more output than the job's limits let through");
+		say(vm, STATUS_INVALID_RESULT,
+		    "the guest sent more output than the job's limits let through");
 		return;
 	case KILL_JOB_LIMIT:
 		say(vm, STATUS_TIMEOUT, "the VM took longer than allowed_job_duration");
