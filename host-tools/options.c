@@ -9,11 +9,6 @@
 /* Job keys that need no value on the command line. */
 static const char *const flag_keys[] = {"jobvm_privileged", "preserve_relative_paths"};
 
-/* Command-line names that are shorter than the key's. */
-static const struct {
-	const char *option, *key;
-} aliases[] = {{"stdin", "input"}};
-
 struct parser {
 	const struct command *command;
 	const struct option *options;
@@ -33,9 +28,6 @@ static bool find_job_key(const char *option, char *key, size_t size)
 		return false;
 	for (size_t i = 0; i <= length; i++)
 		name[i] = option[i] == '-' ? '_' : option[i];
-	for (size_t i = 0; i < sizeof(aliases) / sizeof(aliases[0]); i++)
-		if (strcmp(name, aliases[i].option) == 0)
-			snprintf(name, sizeof(name), "%s", aliases[i].key);
 	snprintf(key, size, "%s", name);
 	if (job_key_kind(key) == JOB_KEY_USED)
 		return true;
