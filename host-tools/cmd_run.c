@@ -166,6 +166,19 @@ static int run_job(const struct run *run, struct job *job)
 	return exit_code;
 }
 
+/* A submit description's jobs each have a report, also where it names none. */
+static void name_reports(struct request *request)
+{
+	for (size_t i = 0; request->is_submission && i < request->job_count; i++) {
+		char name[40] = "job.json";
+		if (request->jobs[i].report_path)
+			continue;
+		if (request->job_count > 1)
+			snprintf(name, sizeof(name), "job.%zu.json", i);
+		request->jobs[i].report_path = memory_or_exit(strdup(name));
+	}
+}
+
 /* All of them, one after the other; the first that fails gives the exit code. */
 static int run_jobs(struct run *run)
 {
@@ -196,6 +209,7 @@ static int run_run(int argc, char **argv)
 	};
 
 	request_read(&command_run, argc, argv, options, &run.request);
+	name_reports(&run.request);
 	timeouts_check(&command_run, &run.timeouts);
 	if (run.output && run.request.job_count > 1)
 		message_usage("run", "option '-o' is for one job; the description queues %zu",

@@ -68,9 +68,6 @@ enum job_key_kind {
 /* What job_set does with NAME. A key without meaning calls for a warning. */
 enum job_key_kind job_key_kind(const char *name);
 
-/* The known keys in the table's order, NULL behind the last; a final '*' stands for any ending. */
-const char *job_key_name(size_t index);
-
 /* The known key nearest to NAME (for "did you mean"), or NULL when none is near. */
 const char *job_nearest_key(const char *name);
 

@@ -652,11 +652,6 @@ enum job_key_kind job_key_kind(const char *name)
 	return key->set == ignore ? JOB_KEY_IGNORED : JOB_KEY_CHECKED;
 }
 
-const char *job_key_name(size_t index)
-{
-	return index < KEY_COUNT ? job_keys[index].name : NULL;
-}
-
 /* --- did you mean --- */
 
 static size_t least(size_t a, size_t b, size_t c)

@@ -25,26 +25,32 @@ static size_t copy_options(struct option *all, const struct option *options, str
 	return count;
 }
 
-static void finish_job(const struct command *command, const struct arguments *arguments,
-		       const struct lists *lists, struct job *job)
+/* The command line's options, which are said after the submit description. */
+struct amendment {
+	const struct command *command;
+	const struct arguments *arguments;
+	const struct lists *lists;
+};
+
+static void amend_job(void *context, struct job *job)
 {
-	options_apply(command, arguments, job);
-	for (size_t i = 0; i < lists->inputs.count; i++)
-		strings_add(&job->inputs, lists->inputs.items[i]);
-	for (size_t i = 0; i < lists->environment.count; i++) {
-		if (!strchr(lists->environment.items[i], '='))
-			message_usage(command->name,
-				      "option '--env %s': not of the form NAME=VALUE",
-				      lists->environment.items[i]);
-		strings_add(&job->environment, lists->environment.items[i]);
-	}
+	const struct amendment *a = context;
+	struct error error;
+
+	options_apply(a->command, a->arguments, job);
+	for (size_t i = 0; i < a->lists->inputs.count; i++)
+		strings_add(&job->inputs, a->lists->inputs.items[i]);
+	for (size_t i = 0; i < a->lists->environment.count; i++)
+		if (environment_set(&job->environment, a->lists->environment.items[i], &error))
+			message_usage(a->command->name, "option '--env': %s", error.text);
 	if (job->manifest.fetch != FETCH_EAGER)
-		message_usage(command->name, "jobvm_fetch: only 'eager' is there yet");
+		message_usage(a->command->name, "jobvm_fetch: only 'eager' is there yet");
 }
 
-static void read_command(const struct command *command, const struct arguments *arguments,
-			 const struct lists *lists, struct request *request)
+static void read_command(struct amendment *amendment, struct request *request)
 {
+	const struct command *command = amendment->command;
+	const struct arguments *arguments = amendment->arguments;
 	struct job *job = &request->command_job;
 	struct error error;
 
@@ -54,18 +60,22 @@ static void read_command(const struct command *command, const struct arguments *
 	if (!arguments->command[0])
 		message_usage(command->name, "no command behind '--'");
 	job_init(job);
+	amend_job(amendment, job);
+	if (job->executable || job->arguments.count > 0)
+		message_usage(command->name, "--executable and --arguments are for a submit "
+					     "description; the command stands behind '--'");
 	for (char **word = arguments->command; *word; word++)
 		strings_add(&job->arguments, *word);
-	finish_job(command, arguments, lists, job);
 	if (job_finish(job, &error))
 		message_usage(command->name, "%s", error.text);
 	request->jobs = job;
 	request->job_count = 1;
 }
 
-static void read_submission(const struct command *command, const struct arguments *arguments,
-			    const struct lists *lists, struct request *request)
+static void read_submission(struct amendment *amendment, struct request *request)
 {
+	const struct command *command = amendment->command;
+	const struct arguments *arguments = amendment->arguments;
 	struct submission *submission = &request->submission;
 	struct error error;
 
@@ -75,14 +85,13 @@ static void read_submission(const struct command *command, const struct argument
 				      ? "neither '-- COMMAND' nor a submit description"
 				      : "more than one submit description; "
 					"a command stands behind '--'");
-	if (submission_read(arguments->positional.items[0], submission, &error)) {
+	if (submission_read(arguments->positional.items[0], amend_job, amendment, submission,
+			    &error)) {
 		message_error("%s", error.text);
 		exit(EXIT_USAGE);
 	}
 	for (size_t i = 0; i < submission->warnings.count; i++)
 		message_warning("%s", submission->warnings.items[i]);
-	for (size_t i = 0; i < submission->job_count; i++)
-		finish_job(command, arguments, lists, &submission->jobs[i]);
 	request->is_submission = true;
 	request->jobs = submission->jobs;
 	request->job_count = submission->job_count;
@@ -98,10 +107,11 @@ void request_read(const struct command *command, int argc, char **argv,
 	memset(request, 0, sizeof(*request));
 	copy_options(all, options, &lists);
 	options_parse(command, argc, argv, all, true, &arguments);
+	struct amendment amendment = {command, &arguments, &lists};
 	if (arguments.command)
-		read_command(command, &arguments, &lists, request);
+		read_command(&amendment, request);
 	else
-		read_submission(command, &arguments, &lists, request);
+		read_submission(&amendment, request);
 	strings_clear(&lists.inputs);
 	strings_clear(&lists.environment);
 	arguments_free(&arguments);

@@ -145,6 +145,8 @@ static int source_read(struct source *source, const char *path, struct error *er
 /* --- names and settings --- */
 
 struct reader {
+	submission_amend *amend;
+	void *context;
 	struct source source;
 	struct macro_scope settings; /* every name that was given a value so far */
 	struct submission *submission;
@@ -305,6 +307,8 @@ static int fill_job(struct reader *r, struct job *job, const struct queue *queue
 	if (result == 0)
 		result = set_keys(r, job, &r->settings, &live);
 	macro_clear(&live);
+	if (result == 0 && r->amend)
+		r->amend(r->context, job);
 	if (result == 0 && job_finish(job, r->error))
 		result = error_prefix(r->error, "%s:%u", r->source.path, queue->line);
 	return result;
@@ -589,31 +593,17 @@ static int read_statements(struct reader *r)
 	return 0;
 }
 
-/* Jobs of one submit description must not overwrite each other's reports. */
-static void name_reports(struct submission *submission)
+int submission_read(const char *path, submission_amend *amend, void *context,
+		    struct submission *submission, struct error *error)
 {
-	for (size_t i = 0; i < submission->job_count; i++) {
-		char **path = &submission->jobs[i].report_path;
-		char name[40] = "job.json";
-		if (*path)
-			continue;
-		if (submission->job_count > 1)
-			snprintf(name, sizeof(name), "job.%zu.json", i);
-		*path = memory_or_exit(strdup(name));
-	}
-}
-
-int submission_read(const char *path, struct submission *submission, struct error *error)
-{
-	struct reader r = {.submission = submission, .error = error};
+	struct reader r = {
+		.amend = amend, .context = context, .submission = submission, .error = error};
 
 	*submission = (struct submission){0};
 	if (source_read(&r.source, path, error))
 		return -1;
 	int result = read_statements(&r);
-	if (result == 0)
-		name_reports(submission);
-	else
+	if (result)
 		submission_free(submission);
 	macro_clear(&r.settings);
 	source_free(&r.source);

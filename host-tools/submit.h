@@ -16,11 +16,16 @@ struct submission {
 	struct strings warnings; /* "FILE:LINE: 'notification' has no meaning here" */
 };
 
+/* What the command line has to say about a job, after the file and before job_finish. */
+typedef void submission_amend(void *context, struct job *job);
+
 /*
- * Reads PATH. 0, or -1 with nothing to free and ERROR set as "FILE:LINE: key 'K': reason" where
- * a value is wrong, else "FILE:LINE: reason", or without LINE where the file as a whole is wrong.
+ * Reads PATH; AMEND (may be NULL) is called with CONTEXT for each job. 0, or -1 with nothing to
+ * free and ERROR set as "FILE:LINE: key 'K': reason" where a value is wrong, else "FILE:LINE:
+ * reason", or without LINE where the file as a whole is wrong.
  */
-int submission_read(const char *path, struct submission *submission, struct error *error);
+int submission_read(const char *path, submission_amend *amend, void *context,
+		    struct submission *submission, struct error *error);
 void submission_free(struct submission *submission);
 
 #endif

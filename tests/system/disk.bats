@@ -194,6 +194,17 @@ load helper
 	[ "$(report .status run/job.json)" = completed ]
 }
 
+@test "options of the command line have the last word on a submit description" {
+	printf '#!/bin/sh\necho "$0 $* $A $B"\n' >one
+	cp one other
+	printf 'executable = one\narguments = a\nenvironment = "A=1 B=2"\nqueue\n' >job.sub
+	jobvm pack -o job.img job.sub --arguments 'x y' --executable other --env B=3
+	run --separate-stderr -0 jobvm start job.img
+	prints "./other x y 1 3"
+	run --separate-stderr -2 jobvm pack -o bad.img job.sub --privileged
+	says "jobvm_user = root"
+}
+
 @test "the log ends with an event for whoever waits for the job" {
 	run --separate-stderr -124 jobvm run --log log --allowed-execute-duration 1 -- \
 		sh -c 'trap "exit 0" TERM; while :; do sleep 1; done'
@@ -213,6 +224,7 @@ load helper
 	SUB
 	run --separate-stderr -0 jobvm run many.sub
 	[ "$(cat out.0 out.1)" = $'number 0\nnumber 1' ]
+	[ "$(report .status job.0.json) $(report .status job.1.json)" = "completed completed" ]
 	run --separate-stderr -6 jobvm run --max-retries 1 -o out -- sh -c 'echo try; exit 6'
 	prints $'try\ntry'
 	[ "$(cat out/stdout)" = try ]

@@ -41,7 +41,7 @@ commands=(run pack start inspect collect "image build" "image inspect" doctor)
 		"run --allowed-execute-duration soon -- true" "run --kill-sig NOSUCH -- true" \
 		"run --user nobody -- true" "run --env NOVALUE -- true" "run --accel warp -- true" \
 		"run --request-memory 1K -- true" "run --privileged -- true" \
-		"run --stdout f -o d -- true" "run --transfer-output-remaps a=/b -- true" \
+		"run --arguments x -- true" "run --executable x -- true" "run --stdout f -o d -- true" "run --transfer-output-remaps a=/b -- true" \
 		"run --transfer-output-remaps a=../b -- true" "pack -- true" "pack -o a.img" "start" "start a b" "inspect" "collect x" \
 		"start --request-memory 1G a.img" "image" "image build" "image inspect" "doctor x"; do
 		run --separate-stderr -2 jobvm $line

@@ -18,7 +18,7 @@ static struct error error;
 static void read_jobs(const char *text)
 {
 	scratch_write_text("d.sub", text);
-	if (submission_read("d.sub", &s, &error))
+	if (submission_read("d.sub", NULL, NULL, &s, &error))
 		fail_msg("%s", error.text);
 }
 
@@ -36,7 +36,7 @@ static struct job *read_setting(const char *setting)
 static void assert_refused(const char *text, const char *reason)
 {
 	scratch_write_text("d.sub", text);
-	if (submission_read("d.sub", &s, &error) != -1)
+	if (submission_read("d.sub", NULL, NULL, &s, &error) != -1)
 		fail_msg("accepted: %s", text);
 	assert_string_equal(error.text, reason);
 	assert_null(s.jobs);
@@ -196,7 +196,7 @@ static void least_description_has_the_defaults(void **state)
 	assert_record_list(&job->manifest.environment, NULL, 0);
 	assert_string_equal(job->directory, ".");
 	assert_true(!job->stdin_path && !job->stdout_path && !job->stderr_path && !job->log_path);
-	assert_string_equal(job->report_path, "job.json");
+	assert_null(job->report_path);
 	assert_int_equal(job->manifest.memory_limit_bytes, 512 * MIB);
 	assert_true(job->manifest.time_limit_ms == RECORD_UNSET);
 	assert_true(job->input_max_bytes == RECORD_UNSET);
@@ -740,12 +740,12 @@ static void queue_matching_paths(void **state)
 		       "d.sub:2: this 'queue' asks for no job");
 }
 
-static void jobs_of_one_description_have_their_own_reports(void **state)
+static void a_report_belongs_to_the_jobs_that_name_it(void **state)
 {
 	(void)state;
 	read_jobs("executable = x\nqueue 2\njobvm_report = mine\nqueue\n");
-	assert_string_equal(s.jobs[0].report_path, "job.0.json");
-	assert_string_equal(s.jobs[1].report_path, "job.1.json");
+	assert_null(s.jobs[0].report_path);
+	assert_null(s.jobs[1].report_path);
 	assert_string_equal(s.jobs[2].report_path, "mine");
 	submission_free(&s);
 }
@@ -803,12 +803,12 @@ static void what_is_no_text_file_is_named(void **state)
 	static const char nul[] = "executable = x\nargu\0ments\nqueue\n";
 
 	(void)state;
-	assert_int_equal(submission_read("missing.sub", &s, &error), -1);
+	assert_int_equal(submission_read("missing.sub", NULL, NULL, &s, &error), -1);
 	assert_string_equal(error.text, "open missing.sub: No such file or directory");
-	assert_int_equal(submission_read(".", &s, &error), -1);
+	assert_int_equal(submission_read(".", NULL, NULL, &s, &error), -1);
 	assert_string_equal(error.text, "read .: Is a directory");
 	scratch_write("nul.sub", nul, sizeof(nul) - 1);
-	assert_int_equal(submission_read("nul.sub", &s, &error), -1);
+	assert_int_equal(submission_read("nul.sub", NULL, NULL, &s, &error), -1);
 	assert_string_equal(error.text, "nul.sub:2: a NUL byte");
 	assert_null(s.jobs);
 }
@@ -823,11 +823,11 @@ static void description_has_a_largest_size(void **state)
 	memset(text, '#', SUBMIT_MAX_BYTES + 1);
 	memcpy(text + SUBMIT_MAX_BYTES - strlen(end), end, strlen(end));
 	scratch_write("d.sub", text, SUBMIT_MAX_BYTES);
-	assert_int_equal(submission_read("d.sub", &s, &error), 0);
+	assert_int_equal(submission_read("d.sub", NULL, NULL, &s, &error), 0);
 	submission_free(&s);
 	text[SUBMIT_MAX_BYTES] = '\n';
 	scratch_write("d.sub", text, SUBMIT_MAX_BYTES + 1);
-	assert_int_equal(submission_read("d.sub", &s, &error), -1);
+	assert_int_equal(submission_read("d.sub", NULL, NULL, &s, &error), -1);
 	assert_string_equal(error.text, "d.sub: larger than 16777216 bytes");
 	free(text);
 }
@@ -904,7 +904,7 @@ static void any_text_is_read_or_refused(void **state)
 						  pieces[random_below(COUNT(pieces))]);
 		sprintf(text + length, run % 2 ? "\nqueue 1\n" : "");
 		scratch_write_text("d.sub", text);
-		if (submission_read("d.sub", &s, &error) == 0) {
+		if (submission_read("d.sub", NULL, NULL, &s, &error) == 0) {
 			read++;
 			submission_free(&s);
 		} else if (strncmp(error.text, "d.sub:", 6) != 0) {
@@ -946,7 +946,7 @@ int main(void)
 		IN_SCRATCH(queue_from_rows),
 		IN_SCRATCH(queue_from_a_file),
 		IN_SCRATCH(queue_matching_paths),
-		IN_SCRATCH(jobs_of_one_description_have_their_own_reports),
+		IN_SCRATCH(a_report_belongs_to_the_jobs_that_name_it),
 		IN_SCRATCH(wrong_queues_are_named),
 		IN_SCRATCH(jobs_have_a_largest_number),
 		IN_SCRATCH(what_is_no_text_file_is_named),
