@@ -113,6 +113,7 @@ static void pump_read(struct vm *vm, struct pump *pump)
 	vm->last_word_ms = now_ms();
 	pump->total_bytes += (uint64_t)got;
 	if (pump->total_bytes > pump->max_bytes) {
+		pump->in_fd = -1;
 		end_vm(vm, KILL_FLOOD);
 		return;
 	}
@@ -320,6 +321,9 @@ static void serve_signal(struct vm *vm)
 
 static void serve_process(struct vm *vm)
 {
+	/* Whatever it may have started holds our sockets open; as long as it is not reaped, the
+	 * number is its own. */
+	kill(-vm->qemu.pid, SIGKILL);
 	if (waitpid(vm->qemu.pid, &vm->qemu_status, WNOHANG) != vm->qemu.pid)
 		return;
 	vm->qemu_ended = true;

@@ -181,6 +181,40 @@ changes() {
 	says "Permission denied"
 }
 
+# start_packing: packs `in`, and returns when the first file's data is being copied: by then all
+# names, sizes and times have been read.
+start_packing() {
+	mkdir in
+	head -c 400M /dev/zero | tr '\0' x >in/a-large
+	echo "as it was" >in/later
+	"$build/jobvm" pack -i in -o job.img -- true 2>stderr &
+	jobvm_pid=$!
+	until readlink "/proc/$jobvm_pid/fd/"* 2>/dev/null | grep -q a-large; do
+		kill -0 "$jobvm_pid"
+	done
+}
+
+@test "an input that changes, shrinks or goes while it is packed is an error that names it" {
+	for change in 'echo more >>in/later' ': >in/later' 'rm in/later' 'truncate -s 1M in/a-large'; do
+		rm -rf in
+		start_packing
+		eval "$change"
+		code=0
+		wait "$jobvm_pid" || code=$?
+		[ "$code" -eq 125 ]
+		grep -qE 'in/(later|a-large)' stderr
+		[ ! -e job.img ]
+	done
+}
+
+@test "a packer that is killed leaves nothing behind" {
+	start_packing
+	kill -KILL "$jobvm_pid"
+	wait "$jobvm_pid" || true
+	run ls -A
+	prints $'in\nstderr'
+}
+
 @test "a disk that is too small for its inputs is refused, with both sizes" {
 	head -c 5M /dev/zero | tr '\0' x >big
 	run --separate-stderr -125 jobvm run -i big --request-disk 1M -- true
