@@ -35,7 +35,7 @@ TEST_DEBS := bats parallel jq e2fsprogs libcmocka-dev sudo mandoc procps deboots
 LINT_DEBS := clang-format clang-tidy cppcheck
 
 host_cflags = -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. -O2 -g $(WARNINGS) $(HARDENED) \
-	-fPIE -DJOBVM_DATADIR='"$(DATADIR)"' $(shell pkg-config --cflags $(HOST_PACKAGES))
+	-fPIE $(shell pkg-config --cflags $(HOST_PACKAGES))
 host_ldflags = -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed
 host_libs = $(shell pkg-config --libs $(HOST_PACKAGES)) -lcom_err
 
@@ -62,7 +62,7 @@ c_files    := $(product_src) $(unit_src) $(wildcard tests/system/guest/*.c)
 h_files    := $(wildcard $(ROOMS:%=%/*.h) init/*.h tests/unit/*.h)
 man_pages  := $(wildcard docs/man/*.[15])
 
-.PHONY: all unit-tests deps test-deps lint-deps run test check check-unit check-system lint format sanitize \
+.PHONY: all unit-tests sanitized-tests deps test-deps lint-deps run test check check-unit check-system lint format sanitize \
 	install clean
 .DELETE_ON_ERROR:
 
@@ -152,7 +152,8 @@ run: deps
 
 test: test-deps
 	@$(MAKE) --no-print-directory all unit-tests $(guest_programs)
-	tests/run unit system
+	@$(MAKE) --no-print-directory sanitized-tests
+	tests/run unit sanitized system
 
 check: all unit-tests $(guest_programs)
 	tests/run unit quick
@@ -176,12 +177,14 @@ $B/unit/%: tests/unit/%.c $(library_obj) $B/host.flags
 	$Q$(CC) $(host_cflags) $(CPPFLAGS) $(CFLAGS) $(host_ldflags) $(LDFLAGS) -MMD -MP -o $@ $< \
 		$(library_obj) $(host_libs) -lcmocka
 
-# The same tests, in a build of their own.
-sanitize:
+# The unit tests again, in a build of their own.
+sanitized-tests:
 	@$(MAKE) --no-print-directory B=$B/sanitized \
 		CFLAGS='-O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all' \
 		LDFLAGS='-fsanitize=address,undefined' HARDENED= unit-tests
-	B=$B/sanitized ASAN_OPTIONS=detect_leaks=1 tests/run unit
+
+sanitize: sanitized-tests
+	tests/run sanitized
 
 # The tests are only formatted: what they do to memory on purpose is what linters complain of.
 lint: lint-deps

@@ -345,26 +345,13 @@ static int write_text(const struct collect_places *places, const char *path, con
 	return failed;
 }
 
-static int write_console(const struct collect_places *places, const struct log *console,
-			 struct error *error)
+/* Writes TEXT, which was allocated, and frees it. */
+static int write_owned(const struct collect_places *places, const char *path, char *text,
+		       struct error *error)
 {
-	char *text = log_text(console);
-
 	if (!text)
-		return error_set(error, "no memory for %s", places->console_path);
-	int failed = write_text(places, places->console_path, text, strlen(text), error);
-	free(text);
-	return failed;
-}
-
-static int write_report(const struct report *report, const struct collect_places *places,
-			struct error *error)
-{
-	char *text = report_json(report);
-
-	if (!text)
-		return error_set(error, "no memory for %s", places->report_path);
-	int failed = write_text(places, places->report_path, text, strlen(text), error);
+		return error_set(error, "no memory for %s", path);
+	int failed = write_text(places, path, text, strlen(text), error);
 	free(text);
 	return failed;
 }
@@ -397,8 +384,9 @@ int collect_results(struct report *report, const struct collect_places *places,
 	for (size_t i = 0; i < report->skipped.count; i++)
 		message_warning("not collected: %s", report->skipped.items[i]);
 	if (console && places->console_path && !failed)
-		failed = write_console(places, console, error);
-	if (!is_discarded(places->report_path) && write_report(report, places, &report_error)) {
+		failed = write_owned(places, places->console_path, log_text(console), error);
+	if (!is_discarded(places->report_path) &&
+	    write_owned(places, places->report_path, report_json(report), &report_error)) {
 		if (!failed)
 			*error = report_error;
 		failed = -1;

@@ -2,22 +2,24 @@
 
 #include <libgen.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#ifndef JOBVM_DATADIR
-#define JOBVM_DATADIR "/usr/local/share/jobvm"
-#endif
-
-static void beside_executable(const char *name, char *path, size_t size)
+/* BIN/jobvm has its parts beside it in a build, and in BIN/../share/jobvm where it is installed. */
+static void beside_executable(const char *name, bool installed, char *path, size_t size)
 {
 	char executable[PATH_MAX];
 	ssize_t length = readlink("/proc/self/exe", executable, sizeof(executable) - 1);
 
 	executable[length > 0 ? length : 0] = '\0';
-	snprintf(path, size, "%s/%s", dirname(executable), name);
+	const char *directory = dirname(executable);
+	if (installed)
+		snprintf(path, size, "%s/share/jobvm/%s", dirname(executable), name);
+	else
+		snprintf(path, size, "%s/%s", directory, name);
 }
 
 static void in_user_data(const char *name, char *path, size_t size)
@@ -33,13 +35,13 @@ static void in_user_data(const char *name, char *path, size_t size)
 
 int find_part(const char *name, char *path, size_t size)
 {
-	beside_executable(name, path, size);
+	beside_executable(name, false, path, size);
 	if (access(path, F_OK) == 0)
 		return 0;
 	in_user_data(name, path, size);
 	if (access(path, F_OK) == 0)
 		return 0;
-	snprintf(path, size, "%s/%s", JOBVM_DATADIR, name);
+	beside_executable(name, true, path, size);
 	return access(path, F_OK);
 }
 

@@ -1,0 +1,14 @@
+# make install puts everything where jobvm finds it.
+load helper
+
+@test "an installed jobvm runs jobs and builds images, wherever it was installed" {
+	make -s -C "$root" B="$build" install DESTDIR="$PWD/staged" PREFIX=/usr
+	mv staged moved
+	[ "$(find moved -newer "$build/jobvm" -type f ! -perm -o+r | wc -l)" -eq 0 ]
+	run --separate-stderr -3 moved/usr/bin/jobvm run -o out -- sh -c 'echo installed; exit 3'
+	prints installed
+	[ "$(report .host.image)" = "$PWD/moved/usr/share/jobvm/image" ]
+	SOURCE_DATE_EPOCH=0 moved/usr/bin/jobvm image build -o image
+	diff -r image "$build/image"
+	[ "$(mandoc -Tlint -W warning moved/usr/share/man/man1/*.1 moved/usr/share/man/man5/*.5)" = "" ]
+}
