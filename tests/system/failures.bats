@@ -70,6 +70,7 @@ failed_as() {
 }
 
 @test "a host disk that fills up under the VM is vmm_failed, not the job's fault" {
+	needs_small_disk
 	run --separate-stderr -125 small_disk 60m "$build/jobvm" run -o out -- \
 		sh -c 'dd if=/dev/zero of=big bs=1M count=300; sync'
 	failed_as vmm_failed

@@ -90,13 +90,20 @@ end_job() {
 	exec 7<&-
 }
 
+# A mount namespace; a user has it with a user namespace, where the host allows that.
+own_mounts=(unshare --mount)
+[ "$(id -u)" -eq 0 ] || own_mounts+=(--map-root-user)
+
+needs_small_disk() {
+	"${own_mounts[@]}" true || skip "this host does not let its user mount"
+}
+
 # small_disk SIZE COMMAND...: runs it with TMPDIR, and the directory `small`, on a file system of
 # that size.
 small_disk() {
-	local size=$1 user=()
+	local size=$1
 	shift
 	mkdir -p small
-	[ "$(id -u)" -eq 0 ] || user=(--map-root-user)
-	TMPDIR=$PWD/small unshare --mount "${user[@]}" sh -c '
+	TMPDIR=$PWD/small "${own_mounts[@]}" sh -c '
 		mount -t tmpfs -o size="$0",mode=777 tmpfs small && exec "$@"' "$size" "$@"
 }

@@ -225,6 +225,7 @@ start_packing() {
 }
 
 @test "a full host disk: packing and collecting say so and leave no half files" {
+	needs_small_disk
 	head -c 20M /dev/urandom >big
 	run --separate-stderr -125 small_disk 10m "$build/jobvm" pack -i big -o small/job.img -- true
 	says "full"
