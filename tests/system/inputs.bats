@@ -169,14 +169,15 @@ changes() {
 	run --separate-stderr -125 jobvm run -o out -i no-such-file -- true
 	says "no-such-file"
 	[ ! -e out ]
-	mkdir in
-	echo x >in/unreadable
-	chmod 0 in/unreadable
+	# Root can read everything: there another user packs, who must reach the directory.
 	user=()
 	[ "$(id -u)" -ne 0 ] || user=(setpriv --reuid 65534 --regid 65534 --clear-groups)
-	cp -r in /tmp/jobvm-in.$$
-	run --separate-stderr -125 "${user[@]}" env TMPDIR=/tmp "$build/jobvm" run -i "/tmp/jobvm-in.$$" -- true
-	rm -rf "/tmp/jobvm-in.$$"
+	in=$(mktemp -d /tmp/jobvm-in.XXXXXX)
+	chmod 755 "$in"
+	echo x >"$in/unreadable"
+	chmod 0 "$in/unreadable"
+	run --separate-stderr -125 "${user[@]}" env TMPDIR=/tmp "$build/jobvm" run -i "$in" -- true
+	rm -rf "$in"
 	says "unreadable"
 	says "Permission denied"
 }
