@@ -281,7 +281,8 @@ int collect_check_places(const struct collect_places *places, struct error *erro
 }
 
 static int write_stream(const struct disk *disk, const struct collect_places *places,
-			const char *on_disk, const char *path, struct error *error)
+			const char *on_disk, const char *path, uint64_t max_bytes,
+			struct error *error)
 {
 	char name[NAME_MAX + 1];
 	struct fsstat stat;
@@ -292,6 +293,8 @@ static int write_stream(const struct disk *disk, const struct collect_places *pl
 	int found = fsimage_lookup(disk->image, on_disk, &stat, error);
 	if (found)
 		return found < 0 ? -1 : error_set(error, "/%s is not on the job disk", on_disk);
+	if (stat.size_bytes > max_bytes)
+		return error_set(error, "/%s is larger than the job's limit lets it be", on_disk);
 	stat.mode = S_IFREG | 0644;
 	if (open_place(places, path, &sink, name, sizeof(name), error))
 		return -1;
@@ -326,8 +329,11 @@ static int write_disk_results(struct collector *c, struct error *error)
 
 	if (!disk || !disk->has_changes)
 		return 0;
-	if (write_stream(disk, places, JOBDISK_STDOUT, places->stdout_path, error) ||
-	    write_stream(disk, places, JOBDISK_STDERR, places->stderr_path, error))
+	const struct manifest *manifest = c->report->manifest;
+	if (write_stream(disk, places, JOBDISK_STDOUT, places->stdout_path,
+			 manifest->stdout_max_bytes, error) ||
+	    write_stream(disk, places, JOBDISK_STDERR, places->stderr_path,
+			 manifest->stderr_max_bytes, error))
 		return -1;
 	return places->outputs_below ? write_outputs(c, error) : 0;
 }

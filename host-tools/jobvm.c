@@ -1,8 +1,10 @@
 /* jobvm: one program, git-style subcommands. */
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "host-tools/exitcodes.h"
 #include "host-tools/message.h"
@@ -40,8 +42,26 @@ static int match(const struct command *command, int argc, char **argv)
 	return argc > 1 && strcmp(argv[1], blank + 1) == 0 ? 2 : 0;
 }
 
+/*
+ * A standard stream that is closed would be the next file that is opened, and what is said to a
+ * person would end up in a job disk. A file that is too large (ulimit -f) shall be an error that
+ * names it, not a signal.
+ */
+static void prepare_process(void)
+{
+	int fd;
+
+	do {
+		fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	} while (fd >= 0 && fd <= STDERR_FILENO && fcntl(fd, F_SETFD, 0) == 0);
+	if (fd > STDERR_FILENO)
+		close(fd);
+	signal(SIGXFSZ, SIG_IGN);
+}
+
 int main(int argc, char **argv)
 {
+	prepare_process();
 	if (argc < 2) {
 		show_help(stderr);
 		return EXIT_USAGE;

@@ -98,6 +98,18 @@ load helper
 	says "pack the job again"
 }
 
+@test "a stream on the disk that is larger than its cap is not collected" {
+	jobvm pack -o job.img --max-stdout 1000 -- echo out
+	jobvm start job.img
+	head -c 2000 /dev/zero >large
+	debugfs -w -R "rm stdout" job.img 2>/dev/null
+	debugfs -w -R "write large stdout" job.img 2>/dev/null
+	run --separate-stderr -125 jobvm collect -o out job.img
+	says "/stdout is larger"
+	[ "$(report .outputs.partial)" = true ]
+	[ ! -e out/stdout ]
+}
+
 @test "an existing job disk is not overwritten" {
 	echo precious >job.img
 	run --separate-stderr -125 jobvm pack -o job.img -- true

@@ -159,6 +159,17 @@ load helper
 	prints $'live\nstderr'
 }
 
+@test "closed standard streams do not get into the job's files" {
+	run --separate-stderr -6 bash -c '"$0" run -o out -- sh -c "echo out; echo err >&2; exit 6" <&- >&- 2>&-' "$build/jobvm"
+	[ "$(cat out/stdout out/stderr)" = $'out\nerr' ]
+	[ "$(report .status)" = completed ]
+}
+
+@test "a limit on file sizes is an error that names the file" {
+	run --separate-stderr -125 bash -c 'ulimit -f 1000; "$0" run -- true' "$build/jobvm"
+	says "File too large"
+}
+
 @test "without -o a run keeps nothing and says what it left behind" {
 	run --separate-stderr -0 jobvm run -- sh -c 'echo 12345 >a; mkdir d; echo 1 >d/b'
 	says "2 files (0.0 kB)"
