@@ -23,7 +23,7 @@ static int collect(struct report *report, const char *directory)
 		message_error("collecting the results: %s", error.text);
 		return EXIT_JOBVM_FAILED;
 	}
-	if (report->status > STATUS_LAST_OF_GUEST) {
+	if (!report_end_was_clean(report) || report->status > STATUS_LAST_OF_GUEST) {
 		message_error("%s: %s: there was nothing to collect but %s",
 			      job_status_words[report->status], report->message,
 			      places.report_path);

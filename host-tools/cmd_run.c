@@ -97,18 +97,26 @@ static bool has_failed(const struct report *report, const struct job *job)
 	       report->disk->result.exit_code != job->manifest.success_exit_code;
 }
 
-static int pack(const struct run *run, struct job *job, struct packed *packed)
+static int pack(const struct run *run, struct job *job, struct packed *packed, struct error *error)
 {
 	struct collect_places places = places_of(run, job);
-	struct error error;
 
 	progress_phase("packing");
-	int failed = (keeps_results(run, job) && collect_check_places(&places, &error)) ||
-		     pack_job(job, NULL, packed, &error);
+	int failed = (keeps_results(run, job) && collect_check_places(&places, error)) ||
+		     pack_job(job, NULL, packed, error);
 	progress_clear();
-	if (failed)
-		message_error("%s", error.text);
 	return failed;
+}
+
+/* No VM ran for the job: says why, to the user and to whoever reads the log. */
+static int fail(const struct job *job, const struct error *why)
+{
+	struct error error;
+
+	message_error("%s", why->text);
+	if (eventlog_failed(job, why->text, &error))
+		message_error("%s", error.text);
+	return EXIT_JOBVM_FAILED;
 }
 
 /* One attempt at one job: its exit code. Results of one that will be made AGAIN are not kept. */
@@ -118,11 +126,11 @@ static int run_once(const struct run *run, struct job *job, bool is_last, bool *
 	struct report report = {.has_run = false};
 	struct packed packed;
 	struct error error;
-	int exit_code = EXIT_JOBVM_FAILED;
+	int exit_code;
 
 	*again = false;
-	if (pack(run, job, &packed))
-		return exit_code;
+	if (pack(run, job, &packed, &error))
+		return fail(job, &error);
 	const struct execution execution = {
 		.job = job,
 		.disk_fd = packed.fd,
@@ -135,7 +143,7 @@ static int run_once(const struct run *run, struct job *job, bool is_last, bool *
 	memset(&disk, 0, sizeof(disk));
 	if (eventlog_executing(job, &error) ||
 	    execute(&execution, &job->manifest, &report, &disk, &error)) {
-		message_error("%s", error.text);
+		exit_code = fail(job, &error);
 	} else {
 		*again = !is_last && has_failed(&report, job);
 		exit_code = *again ? report.exit_code : finish(run, job, &report);

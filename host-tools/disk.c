@@ -22,9 +22,10 @@ int disk_open_file(const char *path, bool for_start, struct error *error)
 		close(fd);
 		return error_set(error, "%s: not a job disk: not a regular file", path);
 	}
-	if (for_start && flock(fd, LOCK_EX | LOCK_NB)) {
+	if (flock(fd, (for_start ? LOCK_EX : LOCK_SH) | LOCK_NB)) {
 		if (errno == EWOULDBLOCK)
-			error_set(error, "%s: another jobvm is running this job disk", path);
+			error_set(error, "%s: another jobvm is %s this job disk", path,
+				  for_start ? "running or reading" : "running");
 		else
 			error_errno(error, "lock %s", path);
 		close(fd);

@@ -22,8 +22,8 @@ struct disk {
 };
 
 /*
- * Opens PATH for reading, or with FOR_START for reading and writing, locked against a second
- * start. Returns the descriptor, or -1 with ERROR set.
+ * Opens PATH for reading, or with FOR_START for reading and writing. While one jobvm has it for a
+ * start, no other gets it. Returns the descriptor, or -1 with ERROR set.
  */
 int disk_open_file(const char *path, bool for_start, struct error *error);
 

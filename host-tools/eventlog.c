@@ -68,3 +68,13 @@ int eventlog_terminated(const struct job *job, const struct report *report, stru
 	return append(job, EVENT_ABORTED, error, "Job was aborted.\n\tjobvm: %s\n",
 		      job_status_words[report->status]);
 }
+
+int eventlog_failed(const struct job *job, const char *reason, struct error *error)
+{
+	struct error line = {.text = ""};
+
+	/* A name with a line end in it must not make an event of its own. */
+	for (size_t i = 0; reason[i] && i < sizeof(line.text) - 1; i++)
+		line.text[i] = (char)((unsigned char)reason[i] < ' ' ? '?' : reason[i]);
+	return append(job, EVENT_ABORTED, error, "Job was aborted.\n\tjobvm: %s\n", line.text);
+}

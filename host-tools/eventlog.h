@@ -12,4 +12,7 @@ int eventlog_submitted(const struct job *job, struct error *error);
 int eventlog_executing(const struct job *job, struct error *error);
 int eventlog_terminated(const struct job *job, const struct report *report, struct error *error);
 
+/* For a job that no VM could be started for, because of REASON. */
+int eventlog_failed(const struct job *job, const char *reason, struct error *error);
+
 #endif

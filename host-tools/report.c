@@ -199,6 +199,7 @@ json_t *report_host_section(const struct image *image, enum job_accel accel, uin
 	json_object_set_new(host, "accelerator", json_string(accel_name(accel)));
 	json_object_set_new(host, "isolation", json_string(accel_isolation(accel)));
 	json_object_set_new(host, "landlock_abi", json_integer(confine_landlock_abi()));
+	json_object_set_new(host, "network_namespace", json_boolean(outcome->own_network));
 	json_object_set_new(host, "image", json_text(image->directory));
 	json_object_set_new(host, "kernel_release", json_text(image->release));
 	json_object_set_new(host, "machine", json_text(image->machine));
@@ -333,12 +334,12 @@ static double megabytes(uint64_t bytes)
 /* Limits as users set them: the submit description's name, and how to show its values. */
 static const struct limit_name {
 	const char *manifest_key, *submit_key;
-	enum { IN_SECONDS, IN_MEGABYTES, IN_PIECES } unit;
+	enum { IN_SECONDS, IN_BYTES, IN_PIECES } unit;
 } limit_names[] = {
 	{"time_limit_ms", "allowed_execute_duration", IN_SECONDS},
-	{"memory_limit_bytes", "request_memory", IN_MEGABYTES},
-	{"stdout_max_bytes", "jobvm_max_stdout", IN_MEGABYTES},
-	{"stderr_max_bytes", "jobvm_max_stderr", IN_MEGABYTES},
+	{"memory_limit_bytes", "request_memory", IN_BYTES},
+	{"stdout_max_bytes", "jobvm_max_stdout", IN_BYTES},
+	{"stderr_max_bytes", "jobvm_max_stderr", IN_BYTES},
 	{"processes_max", "jobvm_max_processes", IN_PIECES},
 };
 
@@ -346,14 +347,24 @@ static void format_limit(const struct limit_name *name, uint64_t value, char *te
 {
 	if (name->unit == IN_SECONDS)
 		snprintf(text, size, "%.3f s", (double)value / 1e3);
-	else if (name->unit == IN_MEGABYTES)
+	else if (name->unit == IN_BYTES && value >= 1000 * 1000)
 		snprintf(text, size, "%.1f MB", megabytes(value));
 	else
-		snprintf(text, size, "%" PRIu64, value);
+		snprintf(text, size, "%" PRIu64 "%s", value,
+			 name->unit == IN_BYTES ? " bytes" : "");
 }
 
-static void say_limit(const struct result *result)
+/* The guest has one time limit, the smaller of the two that there are. */
+static const char *limit_key(const struct limit_name *name, const struct manifest *manifest)
 {
+	if (name->unit == IN_SECONDS && manifest->time_limit_ms == manifest->job_time_limit_ms)
+		return "allowed_job_duration";
+	return name->submit_key;
+}
+
+static void say_limit(const struct report *report)
+{
+	const struct result *result = report_guest_result(report);
 	char observed[40], requested[40];
 
 	for (size_t i = 0; i < sizeof(limit_names) / sizeof(limit_names[0]); i++) {
@@ -362,8 +373,8 @@ static void say_limit(const struct result *result)
 		format_limit(&limit_names[i], result->limit_observed, observed, sizeof(observed));
 		format_limit(&limit_names[i], result->limit_requested, requested,
 			     sizeof(requested));
-		message_error("it had %s, and %s is %s", observed, limit_names[i].submit_key,
-			      requested);
+		message_error("it had %s, and %s is %s", observed,
+			      limit_key(&limit_names[i], report->manifest), requested);
 	}
 }
 
@@ -384,7 +395,7 @@ void report_say(const struct report *report)
 	case STATUS_OUTPUT_LIMIT:
 		message_error("the job was ended: %s", status);
 		if (result->limit)
-			say_limit(result);
+			say_limit(report);
 		break;
 	case STATUS_FAILED_TO_START:
 		message_error("the job did not start: %s%s%s", result->stage ? result->stage : "",

@@ -70,9 +70,15 @@ static void name_beside(char *beside, size_t size, const char *name)
 	snprintf(beside, size, ".%.200s.jobvm-%d", name, (int)getpid());
 }
 
+/* Takes the place of what a file or link of that name was, but never of a FIFO or a device. */
 static int publish(int parent_fd, const char *beside, const char *name)
 {
-	if (renameat(parent_fd, beside, parent_fd, name) == 0)
+	struct stat old;
+
+	bool is_special = fstatat(parent_fd, name, &old, AT_SYMLINK_NOFOLLOW) == 0 &&
+			  !S_ISREG(old.st_mode) && !S_ISLNK(old.st_mode);
+	errno = EEXIST;
+	if (!is_special && renameat(parent_fd, beside, parent_fd, name) == 0)
 		return 0;
 	int saved_errno = errno;
 	unlinkat(parent_fd, beside, 0);

@@ -41,6 +41,7 @@ struct vm_outcome {
 	int cancel_signal;  /* for STATUS_CANCELLED */
 	bool output_closed; /* cancelled because nobody reads our stdout any more */
 	uint64_t stdout_bytes, stderr_bytes; /* that came through live */
+	bool own_network;		     /* QEMU was in a network namespace of its own */
 	uint64_t disk_errors;		     /* failed writes of the job disk on the host */
 	struct vm_times times;
 	struct log console; /* the guest's console, then QEMU's own words */

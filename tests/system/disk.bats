@@ -54,6 +54,9 @@ load helper
 	read -r -u 7 first_line
 	run --separate-stderr -125 jobvm start job.img
 	says "another jobvm is running"
+	run --separate-stderr -125 jobvm collect -o out job.img
+	says "another jobvm is running"
+	[ ! -e out ]
 	kill -INT "$jobvm_pid"
 	end_job
 	[ "$code" -eq 130 ]
@@ -206,6 +209,16 @@ load helper
 	[ "$(report .status run/job.json)" = completed ]
 }
 
+@test "an output does not take the place of a FIFO in initialdir" {
+	mkdir here
+	mkfifo here/pipe
+	printf 'executable = /bin/sh\ntransfer_executable = false\narguments = "-c '"'echo x >pipe'"'"\ninitialdir = here\nqueue\n' >job.sub
+	run --separate-stderr -125 jobvm run job.sub
+	says "here/pipe"
+	[ -p here/pipe ]
+	[ "$(report .outputs.partial here/job.json)" = true ]
+}
+
 @test "options of the command line have the last word on a submit description" {
 	printf '#!/bin/sh\necho "$0 $* $A $B"\n' >one
 	cp one other
@@ -222,6 +235,11 @@ load helper
 		sh -c 'trap "exit 0" TERM; while :; do sleep 1; done'
 	[ "$(grep -c '^\.\.\.$' log)" -eq 3 ]
 	grep -q '^009 .*Job was aborted' log
+	run --separate-stderr -125 jobvm run --log log3 --image nowhere -- true
+	grep -q '^009 ' log3
+	run --separate-stderr -125 jobvm run --log log4 -i $'no\n005 (000' -- true
+	[ "$(grep -c '^009 ' log4)" -eq 1 ]
+	! grep -q '^005 ' log4
 	run --separate-stderr -139 jobvm run --log log2 -i "$build/guest-programs/segv" -- ./segv
 	grep -q 'Abnormal termination (signal 11)' log2
 }

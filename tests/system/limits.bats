@@ -84,4 +84,5 @@ load helper
 @test "allowed_job_duration is a limit too" {
 	run --separate-stderr -124 jobvm run -o out --allowed-job-duration 6 -- sleep 1000
 	[ "$(report .status)" = timeout ]
+	says "allowed_job_duration is 6.000 s"
 }
