@@ -74,7 +74,7 @@ int eventlog_failed(const struct job *job, const char *reason, struct error *err
 	struct error line = {.text = ""};
 
 	/* A name with a line end in it must not make an event of its own. */
-	for (size_t i = 0; reason[i] && i < sizeof(line.text) - 1; i++)
+	for (size_t i = 0; i < sizeof(line.text) - 1 && reason[i]; i++)
 		line.text[i] = (char)((unsigned char)reason[i] < ' ' ? '?' : reason[i]);
 	return append(job, EVENT_ABORTED, error, "Job was aborted.\n\tjobvm: %s\n", line.text);
 }
