@@ -33,7 +33,8 @@ struct host_file {
 	uint64_t size_bytes;
 	struct timespec mtime, ctime;
 	bool sparse;		/* has fewer blocks than its size needs: look for holes */
-	uint64_t data_blocks;	/* of the image, holes not counted */
+	uint64_t data_bytes;	/* holes not counted */
+	uint64_t data_blocks;	/* of the image */
 	uint64_t segment_count; /* runs of data between holes */
 	char name[];		/* in DIRECTORY */
 };

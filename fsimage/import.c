@@ -237,7 +237,7 @@ static int measure(struct importer *importer, const struct candidate *from, stru
 		file->data_blocks += (segment.end - segment.start + FSIMAGE_BLOCK_BYTES - 1) /
 				     FSIMAGE_BLOCK_BYTES;
 		file->segment_count++;
-		importer->tree->totals.data_bytes += segment.end - segment.start;
+		file->data_bytes += segment.end - segment.start;
 	}
 	if (found < 0)
 		fail_at(importer, from, "cannot find the holes of");
@@ -271,10 +271,13 @@ static struct fsnode *import_file(struct importer *importer, struct fsnode *pare
 			? NULL
 			: tree_add(importer->tree, parent, from->name, &meta, importer->error);
 
-	if (node)
-		node->host = file;
-	else
+	if (!node) {
 		free(file);
+		return NULL;
+	}
+	node->source = SOURCE_HOST;
+	node->host = file;
+	importer->tree->totals.data_bytes += file->data_bytes;
 	return node;
 }
 
@@ -331,7 +334,7 @@ static struct fsnode *import_one(struct importer *importer, struct fsnode *paren
 			return NULL;
 		}
 	}
-	if (!link || !link->node) {
+	if (!link || !link->node || !link->node->names) {
 		struct fsnode *node = import_by_type(importer, parent, from);
 
 		if (link)
@@ -339,12 +342,7 @@ static struct fsnode *import_one(struct importer *importer, struct fsnode *paren
 		return node;
 	}
 
-	struct fsnode *node =
-		tree_add(importer->tree, parent, from->name, &link->node->meta, importer->error);
-
-	if (node)
-		node->same_as = link->node;
-	return node;
+	return fstree_add_link(importer->tree, parent, from->name, link->node, importer->error);
 }
 
 static int stat_candidate(struct importer *importer, struct candidate *from)

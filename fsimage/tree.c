@@ -74,6 +74,7 @@ static struct fsnode *new_node(struct fstree *tree, const char *name, const stru
 		return NULL;
 	memcpy(node->name, name, name_bytes);
 	node->meta = *meta;
+	node->names = 1;
 	if (node_is_directory(node))
 		node->directory.tree = tree;
 	node->next_allocated = tree->all_nodes;
@@ -99,17 +100,50 @@ struct fstree *fstree_new(const struct fsmeta *meta)
 	return NULL;
 }
 
+uint64_t node_data_bytes(const struct fsnode *node)
+{
+	if (!S_ISREG(node->meta.mode) || node->same_as)
+		return 0;
+	switch (node->source) {
+	case SOURCE_HOST:
+		return node->host->data_bytes;
+	case SOURCE_RUNS:
+		return node->runs->data_bytes;
+	default:
+		return node->content.size;
+	}
+}
+
+/* Frees what belongs to the file and not to its names. */
+static void free_contents(struct fsnode *node)
+{
+	if (node->source == SOURCE_HOST)
+		free(node->host);
+	else if (node->source == SOURCE_RUNS)
+		free(node->runs);
+	else if (!node->same_as && (S_ISREG(node->meta.mode) || S_ISLNK(node->meta.mode)))
+		free(node->content.bytes);
+	node->source = SOURCE_BYTES;
+	node->content.bytes = NULL;
+	node->content.size = 0;
+	for (struct node_xattr *next; node->xattrs; node->xattrs = next) {
+		next = node->xattrs->next;
+		free(node->xattrs);
+	}
+}
+
 void fstree_free(struct fstree *tree)
 {
 	if (!tree)
 		return;
 	for (struct fsnode *node = tree->all_nodes, *next; node; node = next) {
 		next = node->next_allocated;
-		if (!node->same_as && !node->host &&
-		    (S_ISREG(node->meta.mode) || S_ISLNK(node->meta.mode)))
-			free(node->content.bytes);
-		free(node->host);
+		free_contents(node);
 		free(node);
+	}
+	for (struct run_source *source = tree->run_sources, *next; source; source = next) {
+		next = source->next;
+		free(source);
 	}
 	tree_free_host(tree);
 	free(tree->buckets);
@@ -176,6 +210,7 @@ struct fsnode *tree_add(struct fstree *tree, struct fsnode *directory, const cha
 	node->parent = directory;
 	node->next_in_bucket = *bucket;
 	*bucket = node;
+	node->previous_sibling = directory->directory.last_child;
 	if (directory->directory.last_child)
 		directory->directory.last_child->next_sibling = node;
 	else
@@ -263,6 +298,173 @@ struct fsnode *fstree_add_special(struct fstree *tree, struct fsnode *directory,
 	if (node && (type == S_IFCHR || type == S_IFBLK))
 		node->device = device;
 	return node;
+}
+
+/* --- files whose data is in another file --- */
+
+/* Whether runs ascend, do not overlap and lie within SIZE_BYTES; empty ones count too. */
+static bool runs_are_in_order(const struct fsrun *runs, size_t count, uint64_t size_bytes)
+{
+	uint64_t end = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		if (runs[i].offset < end || runs[i].length > INT64_MAX ||
+		    runs[i].source_offset > INT64_MAX - runs[i].length ||
+		    runs[i].offset > size_bytes || runs[i].length > size_bytes - runs[i].offset)
+			return false;
+		end = runs[i].offset + runs[i].length;
+	}
+	return true;
+}
+
+/* Copies RUNS and counts the blocks of the image that they need. */
+static struct run_file *copy_runs(const struct fsrun *runs, size_t count, uint64_t size_bytes)
+{
+	struct run_file *file = calloc(1, sizeof(*file) + count * sizeof(*runs));
+	uint64_t next_block = 0; /* after the blocks that are counted */
+
+	if (!file)
+		return NULL;
+	file->size_bytes = size_bytes;
+	for (size_t i = 0; i < count; i++) {
+		uint64_t first = runs[i].offset >> IMAGE_BLOCK_BITS;
+		uint64_t last = (runs[i].offset + runs[i].length - 1) >> IMAGE_BLOCK_BITS;
+
+		if (!runs[i].length)
+			continue;
+		file->runs[file->run_count++] = runs[i];
+		file->data_bytes += runs[i].length;
+		if (first > next_block || !file->segment_count)
+			file->segment_count++;
+		if (first < next_block)
+			first = next_block;
+		file->data_blocks += last + 1 - first;
+		next_block = last + 1;
+	}
+	return file;
+}
+
+/* An archive's files come one after the other: only the source before is worth looking at. */
+static const struct run_source *remember_source(struct fstree *tree, int fd, const char *name)
+{
+	struct run_source *source = tree->run_sources;
+	size_t name_bytes = strlen(name) + 1;
+
+	if (source && source->fd == fd && strcmp(source->name, name) == 0)
+		return source;
+	source = calloc(1, sizeof(*source) + name_bytes);
+	if (!source)
+		return NULL;
+	source->fd = fd;
+	memcpy(source->name, name, name_bytes);
+	source->next = tree->run_sources;
+	tree->run_sources = source;
+	return source;
+}
+
+struct fsnode *fstree_add_runs(struct fstree *tree, struct fsnode *directory, const char *name,
+			       const struct fsmeta *meta, int source_fd, const char *source_name,
+			       const struct fsrun *runs, size_t run_count, uint64_t size_bytes,
+			       struct error *error)
+{
+	if (!runs_are_in_order(runs, run_count, size_bytes)) {
+		error_set(error, "%s: the pieces of '%s' overlap or lie outside of it", source_name,
+			  name);
+		return NULL;
+	}
+
+	struct run_file *file = copy_runs(runs, run_count, size_bytes);
+	const struct run_source *source =
+		file ? remember_source(tree, source_fd, source_name) : NULL;
+	struct fsnode *node = NULL;
+
+	if (!source)
+		error_set(error, "%s: out of memory", name);
+	else
+		node = add_typed(tree, directory, name, meta, S_IFREG, error);
+	if (!node) {
+		free(file);
+		return NULL;
+	}
+	file->source = source;
+	node->source = SOURCE_RUNS;
+	node->runs = file;
+	tree->totals.data_bytes += file->data_bytes;
+	return node;
+}
+
+/* --- names --- */
+
+struct fsnode *fstree_add_link(struct fstree *tree, struct fsnode *directory, const char *name,
+			       struct fsnode *target, struct error *error)
+{
+	struct fsnode *file = node_target(target);
+
+	if (node_is_directory(file)) {
+		error_set(error, "'%s' cannot be another name of the directory '%s'", name,
+			  file->name);
+		return NULL;
+	}
+
+	struct fsnode *node = tree_add(tree, directory, name, &file->meta, error);
+
+	if (!node)
+		return NULL;
+	node->same_as = file;
+	file->names++;
+	return node;
+}
+
+/* Takes one name, with nothing below it, out of its directory, and its file if it was the last. */
+static void remove_name(struct fstree *tree, struct fsnode *node)
+{
+	struct fsnode *directory = node->parent, *file = node_target(node);
+	struct fsnode **bucket = bucket_of(tree, directory, node->name, strlen(node->name));
+
+	while (*bucket != node)
+		bucket = &(*bucket)->next_in_bucket;
+	*bucket = node->next_in_bucket;
+	if (node->previous_sibling)
+		node->previous_sibling->next_sibling = node->next_sibling;
+	else
+		directory->directory.first_child = node->next_sibling;
+	if (node->next_sibling)
+		node->next_sibling->previous_sibling = node->previous_sibling;
+	else
+		directory->directory.last_child = node->previous_sibling;
+	node->parent = node->next_sibling = node->previous_sibling = NULL;
+	tree->totals.nodes--;
+	if (--file->names == 0) {
+		tree->totals.data_bytes -= node_data_bytes(file);
+		free_contents(file);
+	}
+}
+
+/* From the leaves up, and without recursion: trees may be deep. */
+void fstree_remove(struct fstree *tree, struct fsnode *node)
+{
+	struct fsnode *next = node, *parent;
+
+	do {
+		while (node_is_directory(next) && next->directory.first_child)
+			next = next->directory.first_child;
+		parent = next->parent;
+		remove_name(tree, next);
+		if (next == node)
+			return;
+		next = parent;
+	} while (true);
+}
+
+/* --- metadata --- */
+
+void fstree_set_meta(struct fsnode *node, const struct fsmeta *meta)
+{
+	struct fsnode *file = node_target(node);
+	mode_t type = file->meta.mode & S_IFMT;
+
+	file->meta = *meta;
+	file->meta.mode = type | (meta->mode & 07777);
 }
 
 void fstree_add_mode(struct fsnode *node, mode_t permissions)

@@ -61,6 +61,23 @@ struct fsnode *fstree_add_bytes(struct fstree *tree, struct fsnode *directory, c
 struct fsnode *fstree_add_symlink(struct fstree *tree, struct fsnode *directory, const char *name,
 				  const struct fsmeta *meta, const char *target,
 				  struct error *error);
+/* LENGTH bytes at SOURCE_OFFSET of the source are at OFFSET of the file; what no run covers is a
+ * hole. */
+struct fsrun {
+	uint64_t offset, source_offset, length;
+};
+/*
+ * A regular file of SIZE_BYTES whose data is read from SOURCE_FD (kept open by the caller until
+ * the tree is written; named SOURCE_NAME in errors) when the image is written. RUNS ascend, do
+ * not overlap, lie within the size and are copied; so is the name.
+ */
+struct fsnode *fstree_add_runs(struct fstree *tree, struct fsnode *directory, const char *name,
+			       const struct fsmeta *meta, int source_fd, const char *source_name,
+			       const struct fsrun *runs, size_t run_count, uint64_t size_bytes,
+			       struct error *error);
+/* Another name of TARGET, which must be in the tree and not a directory. */
+struct fsnode *fstree_add_link(struct fstree *tree, struct fsnode *directory, const char *name,
+			       struct fsnode *target, struct error *error);
 /* A character or block device, FIFO or socket, as META->mode says. */
 struct fsnode *fstree_add_special(struct fstree *tree, struct fsnode *directory, const char *name,
 				  const struct fsmeta *meta, dev_t device, struct error *error);
@@ -83,10 +100,29 @@ struct fsnode *fstree_import(struct fstree *tree, struct fsnode *directory, cons
 int fstree_import_contents(struct fstree *tree, struct fsnode *directory, int directory_fd,
 			   const char *path, const struct fsimport *import, struct error *error);
 
-/* Adds PERMISSIONS to the mode of NODE (of every name that the file has in the tree). */
-void fstree_add_mode(struct fsnode *node, mode_t permissions);
+/*
+ * Takes NODE and all below it out of the tree; the pointers are then no longer to be used. Other
+ * names of a file stay and keep its data. NODE is not the root.
+ */
+void fstree_remove(struct fstree *tree, struct fsnode *node);
 
-/* How many nodes and how many bytes of file data (holes not counted) the tree holds so far. */
+/* The next three are about the file that NODE is a name of: every other name shows it too. */
+
+/* Adds PERMISSIONS to its mode. */
+void fstree_add_mode(struct fsnode *node, mode_t permissions);
+/* Replaces its metadata, but for the type bits of the mode. */
+void fstree_set_meta(struct fsnode *node, const struct fsmeta *meta);
+/*
+ * Sets an extended attribute by its full name: "user.x", "trusted.x", "security.capability", or
+ * an access control list, "system.posix_acl_access" or "..._default", in the form that
+ * getxattr(2) has. The value is copied; it replaces one of the same name. 0, or -1 with ERROR
+ * set: unknown kind of name, name over 255 bytes, no such list, no memory. Whether
+ * all attributes of a file fit is seen when the image is written.
+ */
+int fstree_set_xattr(struct fstree *tree, struct fsnode *node, const char *name, const void *value,
+		     size_t size, struct error *error);
+
+/* How many names and how many bytes of file data (holes not counted) the tree holds so far. */
 struct fstotals {
 	uint64_t nodes;
 	uint64_t data_bytes;

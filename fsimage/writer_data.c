@@ -159,6 +159,117 @@ static int write_host_file(struct writer *writer, const struct host_file *file)
 	return result;
 }
 
+/* --- files whose data is in another file --- */
+
+/* Where in the runs of a file the writer is. */
+struct run_cursor {
+	const struct run_file *file;
+	size_t next; /* the run that is not behind yet */
+};
+
+static int fail_run(struct writer *writer, const struct run_file *file, int64_t copied)
+{
+	if (copied < 0 && is_full(errno))
+		return writer_fail_errno(writer);
+	if (copied < 0)
+		return error_errno(writer->error, "cannot copy from %s", file->source->name);
+	return error_set(writer->error, "%s: ends before the data that it should have",
+			 file->source->name);
+}
+
+/* Copies LENGTH bytes of one run, from offset FROM of the source to TO in the image. */
+static int copy_from_source(struct writer *writer, const struct run_file *file, uint64_t from,
+			    uint64_t to, uint64_t length)
+{
+	int64_t copied;
+
+	if (length <= SMALL_BYTES) {
+		uint8_t *room = output_room(writer, &writer->data, to, length);
+
+		if (!room)
+			return -1;
+		copied = read_at(file->source->fd, room, length, from);
+	} else {
+		copied = copy_at(file->source->fd, from, writer->fd, to, length);
+	}
+	if (copied < 0 || (uint64_t)copied != length)
+		return fail_run(writer, file, copied);
+	writer->done.data_bytes += length;
+	report_progress(writer);
+	return 0;
+}
+
+/* Fills the bytes from START to END of the file, whose block START is at TO in the image. */
+static int fill_from_runs(struct writer *writer, struct run_cursor *cursor, uint64_t start,
+			  uint64_t end, uint64_t to)
+{
+	const struct run_file *file = cursor->file;
+
+	for (uint64_t done = start, length; done < end; done += length) {
+		const struct fsrun *run =
+			cursor->next < file->run_count ? &file->runs[cursor->next] : NULL;
+
+		if (run && run->offset <= done) {
+			uint64_t skip = done - run->offset, left = end - done;
+
+			length = run->length - skip < left ? run->length - skip : left;
+			if (copy_from_source(writer, file, run->source_offset + skip,
+					     to + (done - start), length) < 0)
+				return -1;
+			cursor->next += skip + length == run->length;
+			continue;
+		}
+		/* The rest of a block: never much. */
+		length = (run && run->offset < end ? run->offset : end) - done;
+
+		uint8_t *room = output_room(writer, &writer->data, to + (done - start), length);
+
+		if (!room)
+			return -1;
+		memset(room, 0, length);
+	}
+	return 0;
+}
+
+/* The end of the blocks that run FIRST and those that follow it without a block's hole need. */
+static uint64_t end_of_segment(const struct run_file *file, size_t first)
+{
+	uint64_t end = round_to_block(file->runs[first].offset + file->runs[first].length);
+
+	for (size_t i = first + 1; i < file->run_count; i++) {
+		const struct fsrun *run = &file->runs[i];
+
+		if (run->offset / FSIMAGE_BLOCK_BYTES * FSIMAGE_BLOCK_BYTES > end)
+			break;
+		end = round_to_block(run->offset + run->length);
+	}
+	return end;
+}
+
+static int write_runs(struct writer *writer, const struct run_file *file)
+{
+	struct run_cursor cursor = {.file = file};
+
+	while (cursor.next < file->run_count) {
+		uint64_t end = end_of_segment(file, cursor.next);
+		uint64_t done =
+			file->runs[cursor.next].offset / FSIMAGE_BLOCK_BYTES * FSIMAGE_BLOCK_BYTES;
+
+		while (done < end) {
+			blk64_t start;
+			uint32_t count = space_extend(writer, done / FSIMAGE_BLOCK_BYTES,
+						      (end - done) / FSIMAGE_BLOCK_BYTES, &start);
+			uint64_t length = (uint64_t)count * FSIMAGE_BLOCK_BYTES;
+
+			if (!count || fill_from_runs(writer, &cursor, done, done + length,
+						     start * FSIMAGE_BLOCK_BYTES) < 0)
+				return -1;
+			done += length;
+		}
+	}
+	return 0;
+}
+
 /* --- directories --- */
 
 /* The blocks of one directory while they are filled. */
@@ -247,9 +358,13 @@ static int write_data(struct writer *writer, const struct fsnode *node, uint64_t
 		*size = directory_bytes(node);
 		return write_directory(writer, node, *size);
 	}
-	if (node->host) {
+	if (node->source == SOURCE_HOST) {
 		*size = node->host->size_bytes;
 		return write_host_file(writer, node->host);
+	}
+	if (node->source == SOURCE_RUNS) {
+		*size = node->runs->size_bytes;
+		return write_runs(writer, node->runs);
 	}
 	*size = node->content.size;
 	writer->done.data_bytes += S_ISREG(node->meta.mode) ? *size : 0;

@@ -43,8 +43,10 @@ static int sort_children(struct writer *writer, struct fsnode *directory)
 	for (size_t i = 0; i < count; i++, child = child->next_sibling)
 		children[i] = child;
 	qsort(children, count, sizeof(struct fsnode *), compare_nodes);
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < count; i++) {
+		children[i]->previous_sibling = i > 0 ? children[i - 1] : NULL;
 		children[i]->next_sibling = i + 1 < count ? children[i + 1] : NULL;
+	}
 	directory->directory.first_child = children[0];
 	directory->directory.last_child = children[count - 1];
 	free(children);
@@ -98,8 +100,10 @@ static uint64_t data_blocks(const struct fsnode *node)
 {
 	if (node_is_directory(node))
 		return blocks_of(directory_bytes(node));
-	if (node->host)
+	if (node->source == SOURCE_HOST)
 		return node->host->data_blocks;
+	if (node->source == SOURCE_RUNS)
+		return node->runs->data_blocks;
 	if (S_ISREG(node->meta.mode))
 		return blocks_of(node->content.size);
 	if (S_ISLNK(node->meta.mode))
@@ -107,12 +111,25 @@ static uint64_t data_blocks(const struct fsnode *node)
 	return 0;
 }
 
+/* How many runs of blocks the data needs where nothing is in the way. */
+static uint64_t segments(const struct fsnode *node)
+{
+	switch (node->source) {
+	case SOURCE_HOST:
+		return node->host->segment_count;
+	case SOURCE_RUNS:
+		return node->runs->segment_count;
+	default:
+		return 1;
+	}
+}
+
 /* Data and extent tree, where the free space is not broken up: see breaks_at_most(). */
 static uint64_t blocks_at_most(const struct fsnode *node)
 {
 	uint64_t data = data_blocks(node);
 	uint64_t blocks = data;
-	uint64_t extents = (node->host ? node->host->segment_count : 1) + data / EXT_INIT_MAX_LEN;
+	uint64_t extents = segments(node) + data / EXT_INIT_MAX_LEN;
 
 	while (extents > EXTENTS_IN_INODE) {
 		extents = (extents + EXTENTS_IN_BLOCK - 1) / EXTENTS_IN_BLOCK;
