@@ -53,28 +53,30 @@ int host_enter(struct host_cursor *cursor, struct host_directory *directory, str
 	return cursor->fd;
 }
 
+bool host_path_prepend(struct host_path *path, const char *name)
+{
+	size_t length = strlen(name), used = strlen(path->text);
+	bool fits = used + length + sizeof(".../") < sizeof(path->text);
+
+	if (!fits) {
+		name = "...";
+		length = strlen(name);
+	}
+	memmove(path->text + length + (fits && used), path->text, used + 1);
+	memcpy(path->text, name, length);
+	if (fits && used)
+		path->text[length] = '/';
+	return fits;
+}
+
 struct host_path host_path(const struct host_directory *directory, const char *name)
 {
-	struct host_path path;
-	size_t start = sizeof(path.text) - 1;
+	struct host_path path = {""};
 
-	path.text[start] = '\0';
-	while (name && *name) {
-		size_t length = strlen(name);
-
-		if (length + sizeof(".../") > start) {
-			start -= strlen("...");
-			memcpy(path.text + start, "...", strlen("..."));
-			break;
-		}
-		if (path.text[start] != '\0')
-			path.text[--start] = '/';
-		start -= length;
-		memcpy(path.text + start, name, length);
+	while (name && *name && host_path_prepend(&path, name)) {
 		name = directory ? directory->name : NULL;
 		directory = directory ? directory->parent : NULL;
 	}
-	memmove(path.text, path.text + start, sizeof(path.text) - start);
 	return path;
 }
 

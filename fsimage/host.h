@@ -56,6 +56,8 @@ struct host_path {
 	char text[HOST_PATH_BYTES];
 };
 struct host_path host_path(const struct host_directory *directory, const char *name);
+/* Puts NAME before PATH; where there is no room for it, "...", and returns false. */
+bool host_path_prepend(struct host_path *path, const char *name);
 
 /* Opens NAME (in the directory behind DIRECTORY_FD) for reading; -1 with errno. */
 int host_open_file(int directory_fd, const char *name);

@@ -1,14 +1,18 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <search.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "fsimage/features.h"
 #include "fsimage/node.h"
 #include "fsimage/writer.h"
+#include "fsimage/xattr.h"
 
 /* A host file that has more names than one. */
 struct host_link {
@@ -27,6 +31,7 @@ struct importer {
 	struct fstree *tree;
 	const struct fsimport *options;
 	struct host_cursor cursor;
+	char *xattr_buffer;	 /* XATTR_LIST_MAX for names, then XATTR_SIZE_MAX for a value */
 	struct pending *pending; /* a stack */
 	size_t pending_count, pending_capacity;
 	struct error *error;
@@ -157,6 +162,57 @@ void tree_free_host(struct fstree *tree)
 	free_directories(tree->host_directories);
 	free_directories(tree->host_bases);
 	tdestroy(tree->hard_links, free);
+}
+
+/* --- extended attributes --- */
+
+/* What other security modules keep there says something about the host only. */
+static bool is_wanted(const char *name)
+{
+	const char *rest;
+
+	return strcmp(name, "security.capability") == 0 ||
+	       (strncmp(name, "security.", strlen("security.")) != 0 &&
+		xattr_parse_name(name, &rest) >= 0);
+}
+
+static int import_xattr(struct importer *importer, struct fsnode *node,
+			const struct candidate *from, const char *path, const char *name)
+{
+	char *value = importer->xattr_buffer + XATTR_LIST_MAX;
+	ssize_t size = lgetxattr(path, name, value, XATTR_SIZE_MAX);
+
+	if (size < 0)
+		return fail_at(importer, from, "cannot read an extended attribute of");
+	return fstree_set_xattr(importer->tree, node, name, value, size, importer->error);
+}
+
+/* By a path, as there are no calls for a name in a directory; its last component is no link. */
+static int import_xattrs(struct importer *importer, struct fsnode *node,
+			 const struct candidate *from)
+{
+	char path[PATH_MAX + 32];
+	ssize_t size;
+
+	if (!importer->options->xattrs)
+		return 0;
+	if (!importer->xattr_buffer)
+		importer->xattr_buffer = malloc(XATTR_LIST_MAX + XATTR_SIZE_MAX);
+	if (!importer->xattr_buffer)
+		return fail_for_memory(importer);
+	node_clear_xattrs(node); /* of a directory that is merged */
+	snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", from->directory_fd, from->host_name);
+	size = llistxattr(path, importer->xattr_buffer, XATTR_LIST_MAX);
+	if (size < 0 && errno == ENOTSUP)
+		return 0;
+	if (size < 0)
+		return fail_at(importer, from, "cannot list the extended attributes of");
+	for (const char *name = importer->xattr_buffer; name < importer->xattr_buffer + size;
+	     name += strlen(name) + 1) {
+		if (is_wanted(name) && import_xattr(importer, node, from, path, name) < 0)
+			return -1;
+	}
+	return 0;
 }
 
 /* --- one file --- */
@@ -337,6 +393,8 @@ static struct fsnode *import_one(struct importer *importer, struct fsnode *paren
 	if (!link || !link->node || !link->node->names) {
 		struct fsnode *node = import_by_type(importer, parent, from);
 
+		if (node && import_xattrs(importer, node, from) < 0)
+			return NULL;
 		if (link)
 			link->node = node;
 		return node;
@@ -421,6 +479,7 @@ static void end_import(struct importer *importer)
 {
 	host_leave(&importer->cursor);
 	free(importer->pending);
+	free(importer->xattr_buffer);
 }
 
 struct fsnode *fstree_import(struct fstree *tree, struct fsnode *directory, const char *name,

@@ -17,6 +17,7 @@ struct node_xattr {
 	uint8_t name_index;	 /* EXT4_XATTR_INDEX_... */
 	uint8_t name_bytes;
 	uint16_t value_bytes;
+	bool in_inode;	 /* the writer's */
 	uint8_t bytes[]; /* the name, then the value */
 };
 
@@ -86,6 +87,7 @@ struct fsnode {
 	/* The writer's. */
 	uint32_t inode; /* 0: not numbered yet */
 	uint32_t links;
+	struct xattr_block *xattr_block; /* where attributes are that have no room in the inode */
 
 	char name[];
 };
@@ -121,6 +123,12 @@ struct fsnode *tree_add(struct fstree *tree, struct fsnode *directory, const cha
 
 /* Bytes of data, holes not counted, of a file; of what is no regular file: 0. */
 uint64_t node_data_bytes(const struct fsnode *node);
+
+/* The path of NODE for people, "/" for the root. */
+struct host_path node_path(const struct fsnode *node);
+
+/* Removes all extended attributes of a file. */
+void node_clear_xattrs(struct fsnode *file);
 
 /* Frees what the importer has put into TREE. */
 void tree_free_host(struct fstree *tree);

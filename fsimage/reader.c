@@ -5,6 +5,7 @@
 
 #include "fsimage/format.h"
 #include "fsimage/reader_private.h"
+#include "fsimage/xattr.h"
 
 /* What a job can set with chattr(1), and what the kernel sets for the features of an image. */
 #define FLAGS_ALLOWED                                                                              \
@@ -202,9 +203,28 @@ int fsimage_readlink(struct fsimage *image, uint32_t inode, char *target, size_t
 
 /* --- extended attributes --- */
 
+/* Such a list is stored in a form of its own. */
+static int show_acl(struct fsimage *image, uint32_t inode, const void *stored, size_t stored_bytes,
+		    void *value, size_t size, struct error *error)
+{
+	uint8_t *shown = malloc(ACL_BYTES_MAX(stored_bytes) + 1);
+	int length = shown ? xattr_show_acl(stored, stored_bytes, shown) : -1;
+	int result = length;
+
+	if (length < 0)
+		result = inode_fail(image, inode, "an access control list is damaged", error);
+	else if ((size_t)length > size)
+		result = inode_fail(image, inode, "an extended attribute is too long", error);
+	else
+		memcpy(value, shown, length);
+	free(shown);
+	return result;
+}
+
 static int copy_attribute(struct fsimage *image, struct ext2_xattr_handle *handle, uint32_t inode,
 			  const char *name, void *value, size_t size, struct error *error)
 {
+	const char *rest;
 	void *found;
 	size_t length;
 	errcode_t code = ext2fs_xattrs_read(handle);
@@ -218,7 +238,9 @@ static int copy_attribute(struct fsimage *image, struct ext2_xattr_handle *handl
 
 	int result = (int)length;
 
-	if (length > size)
+	if (xattr_is_acl(xattr_parse_name(name, &rest)))
+		result = show_acl(image, inode, found, length, value, size, error);
+	else if (length > size)
 		result = inode_fail(image, inode, "an extended attribute is too long", error);
 	else
 		memcpy(value, found, length);

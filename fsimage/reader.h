@@ -79,7 +79,10 @@ int fsimage_copy(struct fsimage *image, uint32_t inode, uint64_t max_bytes, int 
 /* The target of a symlink into TARGET (SIZE bytes, NUL-terminated); -1 if longer or not one. */
 int fsimage_readlink(struct fsimage *image, uint32_t inode, char *target, size_t size,
 		     struct error *error);
-/* The value of an extended attribute ("trusted.overlay.opaque"): its length, 0 if none, or -1. */
+/*
+ * The value of an extended attribute ("trusted.overlay.opaque"), as getxattr(2) would show it:
+ * its length, 0 if none, or -1.
+ */
 int fsimage_getxattr(struct fsimage *image, uint32_t inode, const char *name, void *value,
 		     size_t size, struct error *error);
 

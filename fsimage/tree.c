@@ -100,6 +100,17 @@ struct fstree *fstree_new(const struct fsmeta *meta)
 	return NULL;
 }
 
+struct host_path node_path(const struct fsnode *node)
+{
+	struct host_path path = {""};
+
+	while (*node->name && host_path_prepend(&path, node->name) && node->parent)
+		node = node->parent;
+	if (!*path.text)
+		strcpy(path.text, "/");
+	return path;
+}
+
 uint64_t node_data_bytes(const struct fsnode *node)
 {
 	if (!S_ISREG(node->meta.mode) || node->same_as)
@@ -126,10 +137,7 @@ static void free_contents(struct fsnode *node)
 	node->source = SOURCE_BYTES;
 	node->content.bytes = NULL;
 	node->content.size = 0;
-	for (struct node_xattr *next; node->xattrs; node->xattrs = next) {
-		next = node->xattrs->next;
-		free(node->xattrs);
-	}
+	node_clear_xattrs(node);
 }
 
 void fstree_free(struct fstree *tree)

@@ -34,6 +34,11 @@ struct fsimport {
 	gid_t gid;
 	bool clamp_mtime; /* times later than latest_mtime (seconds since 1970) become it */
 	time_t latest_mtime;
+	/*
+	 * Extended attributes too, as far as this process may read them: user.*, trusted.*,
+	 * security.capability and access control lists; no others.
+	 */
+	bool xattrs;
 };
 
 /* A tree with an empty root directory of META. NULL when there is no memory. */

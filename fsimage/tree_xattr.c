@@ -14,6 +14,14 @@ int compare_xattrs(const struct node_xattr *a, const struct node_xattr *b)
 	return memcmp(a->bytes, b->bytes, a->name_bytes);
 }
 
+void node_clear_xattrs(struct fsnode *file)
+{
+	for (struct node_xattr *next; file->xattrs; file->xattrs = next) {
+		next = file->xattrs->next;
+		free(file->xattrs);
+	}
+}
+
 /* Puts ADDED where it belongs, in the place of one of the same name. */
 static void insert(struct fsnode *file, struct node_xattr *added)
 {

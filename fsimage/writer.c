@@ -123,6 +123,7 @@ static void release(struct writer *writer)
 	free(writer->data.bytes);
 	free(writer->inodes.bytes);
 	free(writer->extents);
+	release_xattrs(writer);
 }
 
 int fsimage_write(struct fstree *tree, int image_fd, const char *image_name,

@@ -390,14 +390,18 @@ static int write_contents(struct writer *writer, const struct fsnode *node,
 	if (write_data(writer, node, &size) < 0 || space_store_extents(writer, inode->i_block) < 0)
 		return -1;
 
-	uint64_t sectors = writer->block_count * (FSIMAGE_BLOCK_BYTES / 512);
-
 	inode->i_flags = htole32(EXT4_EXTENTS_FL);
 	inode->i_size = htole32((uint32_t)size);
 	inode->i_size_high = htole32(size >> 32);
+	return 0;
+}
+
+static void set_block_count(const struct writer *writer, struct ext2_inode_large *inode)
+{
+	uint64_t sectors = writer->block_count * (FSIMAGE_BLOCK_BYTES / 512);
+
 	inode->i_blocks = htole32((uint32_t)sectors);
 	inode->osd2.linux2.l_i_blocks_hi = htole16(sectors >> 32);
-	return 0;
 }
 
 static uint64_t inode_offset(const struct writer *writer, uint32_t inode)
@@ -411,8 +415,10 @@ static uint64_t inode_offset(const struct writer *writer, uint32_t inode)
 int write_node(struct writer *writer, const struct fsnode *node)
 {
 	const struct fsmeta *meta = &node->meta;
-	uint8_t bytes[IMAGE_INODE_BYTES] = {0};
-	struct ext2_inode_large inode = {
+	union {
+		struct ext2_inode_large fields;
+		uint8_t bytes[IMAGE_INODE_BYTES];
+	} inode = {{
 		.i_mode = htole16(meta->mode),
 		.i_uid = htole16(meta->uid & 0xffff),
 		.i_gid = htole16(meta->gid & 0xffff),
@@ -420,17 +426,18 @@ int write_node(struct writer *writer, const struct fsnode *node)
 		.osd2.linux2.l_i_gid_high = htole16(meta->gid >> 16),
 		.i_links_count = htole16(node->links > EXT2_LINK_MAX ? 1 : node->links),
 		.i_extra_isize = htole16(IMAGE_EXTRA_BYTES),
-	};
+	}};
 
 	writer->extent_count = 0;
 	writer->block_count = 0;
-	set_times(writer, &inode, meta);
-	if (write_contents(writer, node, &inode) < 0)
+	set_times(writer, &inode.fields, meta);
+	if (write_contents(writer, node, &inode.fields) < 0 ||
+	    write_xattrs(writer, node, inode.bytes) < 0)
 		return -1;
-	memcpy(bytes, &inode, sizeof(inode));
+	set_block_count(writer, &inode.fields);
 	ext2fs_inode_alloc_stats2(writer->fs, node->inode, +1, node_is_directory(node));
 	writer->done.nodes++;
 	report_progress(writer);
-	return output_write(writer, &writer->inodes, inode_offset(writer, node->inode), bytes,
-			    sizeof(bytes));
+	return output_write(writer, &writer->inodes, inode_offset(writer, node->inode), inode.bytes,
+			    sizeof(inode));
 }

@@ -173,8 +173,11 @@ int plan_tree(struct writer *writer)
 			return -1;
 	}
 	for (struct fsnode *node = writer->tree->all_nodes; node; node = node->next_allocated) {
-		if (node->inode)
-			writer->demand.blocks += blocks_at_most(node);
+		if (!node->inode)
+			continue;
+		if (plan_xattrs(writer, node) < 0)
+			return -1;
+		writer->demand.blocks += blocks_at_most(node);
 	}
 	if (writer->options->journal)
 		writer->demand.blocks += FSIMAGE_JOURNAL_BLOCKS;

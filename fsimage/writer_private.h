@@ -1,7 +1,8 @@
 /*
  * writer_private: the parts of the writer. writer.c has the order of things; writer_plan.c
  * decides sizes and makes the empty file system; writer_space.c hands out blocks, records
- * extents and collects small writes; writer_data.c writes what inodes consist of.
+ * extents and collects small writes; writer_data.c writes what inodes consist of;
+ * writer_xattr.c writes extended attributes.
  */
 #ifndef FSIMAGE_WRITER_PRIVATE_H
 #define FSIMAGE_WRITER_PRIVATE_H
@@ -31,6 +32,14 @@ struct output {
 };
 #define OUTPUT_BYTES (1 << 20)
 
+/* A block of extended attributes that are the same for several files. */
+struct xattr_block {
+	struct xattr_block *next;
+	struct node_xattr *xattrs; /* of one of them: those that are not IN_INODE */
+	uint32_t references;
+	blk64_t number; /* 0: not written yet */
+};
+
 /* What the tree needs, at most. */
 struct demand {
 	uint64_t inodes;
@@ -50,11 +59,13 @@ struct writer {
 	blk64_t next_block; /* everything before it is in use */
 	struct output data, inodes;
 	struct host_cursor sources;
+	struct xattr_block *xattr_blocks;
+	void *shared_xattrs; /* tsearch(3): those of them that can take more files, by contents */
 
 	/* Of the inode that is being written. */
 	union extent_entry *extents;
 	size_t extent_count, extent_capacity;
-	uint64_t block_count; /* data and extent tree */
+	uint64_t block_count; /* data, extent tree and extended attributes */
 
 	struct fstotals done, reported;
 };
@@ -90,6 +101,14 @@ uint8_t *output_room(struct writer *writer, struct output *output, uint64_t offs
 int output_write(struct writer *writer, struct output *output, uint64_t offset, const void *bytes,
 		 size_t length);
 int output_flush(struct writer *writer, struct output *output);
+
+/* --- writer_xattr.c --- */
+
+/* Decides where the attributes of NODE go; adds to the demand. */
+int plan_xattrs(struct writer *writer, struct fsnode *node);
+/* Puts them into its inode (IMAGE_INODE_BYTES) and their block into the image. */
+int write_xattrs(struct writer *writer, const struct fsnode *node, uint8_t *inode);
+void release_xattrs(struct writer *writer);
 
 /* --- writer_data.c --- */
 

@@ -1,7 +1,6 @@
 #include "fsimage/xattr.h"
 
 #include <endian.h>
-#include <stdbool.h>
 #include <string.h>
 
 /* As in the kernel's fs/ext4/xattr.h. */
@@ -48,7 +47,7 @@ const char *xattr_prefix(uint8_t name_index)
 	return NULL;
 }
 
-bool xattr_is_acl(uint8_t name_index)
+bool xattr_is_acl(int name_index)
 {
 	return name_index == INDEX_ACL_ACCESS || name_index == INDEX_ACL_DEFAULT;
 }

@@ -6,6 +6,7 @@
 #ifndef FSIMAGE_XATTR_H
 #define FSIMAGE_XATTR_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -17,7 +18,7 @@ int xattr_parse_name(const char *name, const char **rest);
 const char *xattr_prefix(uint8_t name_index);
 
 /* Whether values under this number are access control lists. */
-_Bool xattr_is_acl(uint8_t name_index);
+bool xattr_is_acl(int name_index);
 /*
  * Converts a list between the form of getxattr(2) and the stored one. TO has room for
  * ACL_BYTES_MAX(SIZE). How many bytes, or -1 if it is no such list.
