@@ -74,6 +74,7 @@ struct fsnode {
 			struct fstree *tree;
 			struct fsnode *first_child; /* the writer sorts them */
 			struct fsnode *last_child;
+			uint32_t block_count; /* the writer's */
 		} directory;
 		struct {
 			uint8_t *bytes;

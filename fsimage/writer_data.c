@@ -34,7 +34,7 @@ static uint64_t round_to_block(uint64_t bytes)
 
 /* --- bytes in memory --- */
 
-static int write_bytes(struct writer *writer, const uint8_t *bytes, uint64_t size)
+int write_bytes(struct writer *writer, const uint8_t *bytes, uint64_t size)
 {
 	for (uint64_t done = 0; done < size;) {
 		blk64_t start;
@@ -270,57 +270,6 @@ static int write_runs(struct writer *writer, const struct run_file *file)
 	return 0;
 }
 
-/* --- directories --- */
-
-/* The blocks of one directory while they are filled. */
-struct entry_list {
-	uint8_t *bytes;
-	uint64_t end; /* of the last entry */
-	struct ext2_dir_entry_2 *last;
-};
-
-/* Lets the last entry reach up to where the next one starts. */
-static void stretch_last(struct entry_list *list, uint64_t next)
-{
-	uint64_t start = (uint8_t *)list->last - list->bytes;
-
-	list->last->rec_len = htole16(next - start);
-}
-
-static void append_entry(struct entry_list *list, const char *name, const struct fsnode *node)
-{
-	size_t name_bytes = strlen(name), need = EXT2_DIR_REC_LEN(name_bytes);
-	uint64_t start = place_entry(list->end, need);
-
-	if (list->last)
-		stretch_last(list, start);
-	list->last = (void *)(list->bytes + start);
-	list->last->inode = htole32(node->inode);
-	list->last->name_len = name_bytes;
-	list->last->file_type = format_entry_type(node->meta.mode);
-	memcpy(list->last->name, name, name_bytes);
-	list->end = start + need;
-}
-
-static int write_directory(struct writer *writer, const struct fsnode *directory, uint64_t size)
-{
-	struct entry_list list = {.bytes = calloc(1, size)};
-
-	if (!list.bytes)
-		return writer_fail(writer, EXT2_ET_NO_MEMORY);
-	append_entry(&list, ".", directory);
-	append_entry(&list, "..", directory->parent ? directory->parent : directory);
-	for (struct fsnode *child = directory->directory.first_child; child;
-	     child = child->next_sibling)
-		append_entry(&list, child->name, node_target(child));
-	stretch_last(&list, size);
-
-	int result = write_bytes(writer, list.bytes, size);
-
-	free(list.bytes);
-	return result;
-}
-
 /* --- inodes --- */
 
 static void set_time(uint32_t *seconds, uint32_t *extra, struct timespec time)
@@ -352,11 +301,12 @@ static void set_device(struct ext2_inode_large *inode, dev_t device)
 }
 
 /* Writes the node's data; *SIZE is then its size. */
-static int write_data(struct writer *writer, const struct fsnode *node, uint64_t *size)
+static int write_data(struct writer *writer, const struct fsnode *node,
+		      struct ext2_inode_large *inode, uint64_t *size)
 {
 	if (node_is_directory(node)) {
-		*size = directory_bytes(node);
-		return write_directory(writer, node, *size);
+		*size = (uint64_t)node->directory.block_count * FSIMAGE_BLOCK_BYTES;
+		return write_directory(writer, node, inode);
 	}
 	if (node->source == SOURCE_HOST) {
 		*size = node->host->size_bytes;
@@ -387,10 +337,11 @@ static int write_contents(struct writer *writer, const struct fsnode *node,
 		inode->i_size = htole32(node->content.size);
 		return 0;
 	}
-	if (write_data(writer, node, &size) < 0 || space_store_extents(writer, inode->i_block) < 0)
+	if (write_data(writer, node, inode, &size) < 0 ||
+	    space_store_extents(writer, inode->i_block) < 0)
 		return -1;
 
-	inode->i_flags = htole32(EXT4_EXTENTS_FL);
+	inode->i_flags |= htole32(EXT4_EXTENTS_FL);
 	inode->i_size = htole32((uint32_t)size);
 	inode->i_size_high = htole32(size >> 32);
 	return 0;

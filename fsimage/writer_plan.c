@@ -71,35 +71,15 @@ struct fsnode *next_directory(struct fsnode *directory)
 	return next;
 }
 
-uint64_t place_entry(uint64_t offset, size_t need)
-{
-	uint64_t left = FSIMAGE_BLOCK_BYTES - offset % FSIMAGE_BLOCK_BYTES;
-
-	return left < need ? offset + left : offset;
-}
-
 static uint64_t blocks_of(uint64_t bytes)
 {
 	return (bytes + FSIMAGE_BLOCK_BYTES - 1) / FSIMAGE_BLOCK_BYTES;
 }
 
-uint64_t directory_bytes(const struct fsnode *directory)
-{
-	uint64_t offset = EXT2_DIR_REC_LEN(1) + EXT2_DIR_REC_LEN(2);
-
-	for (const struct fsnode *child = directory->directory.first_child; child;
-	     child = child->next_sibling) {
-		size_t need = EXT2_DIR_REC_LEN(strlen(child->name));
-
-		offset = place_entry(offset, need) + need;
-	}
-	return blocks_of(offset) * FSIMAGE_BLOCK_BYTES;
-}
-
 static uint64_t data_blocks(const struct fsnode *node)
 {
 	if (node_is_directory(node))
-		return blocks_of(directory_bytes(node));
+		return node->directory.block_count;
 	if (node->source == SOURCE_HOST)
 		return node->host->data_blocks;
 	if (node->source == SOURCE_RUNS)
@@ -169,7 +149,8 @@ int plan_tree(struct writer *writer)
 	root->inode = EXT2_ROOT_INO;
 	root->links = 2;
 	for (struct fsnode *directory = root; directory; directory = next_directory(directory)) {
-		if (sort_children(writer, directory) < 0 || number_children(writer, directory) < 0)
+		if (sort_children(writer, directory) < 0 ||
+		    number_children(writer, directory) < 0 || plan_directory(writer, directory) < 0)
 			return -1;
 	}
 	for (struct fsnode *node = writer->tree->all_nodes; node; node = node->next_allocated) {

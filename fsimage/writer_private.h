@@ -2,7 +2,7 @@
  * writer_private: the parts of the writer. writer.c has the order of things; writer_plan.c
  * decides sizes and makes the empty file system; writer_space.c hands out blocks, records
  * extents and collects small writes; writer_data.c writes what inodes consist of;
- * writer_xattr.c writes extended attributes.
+ * writer_directory.c writes directories and writer_xattr.c extended attributes.
  */
 #ifndef FSIMAGE_WRITER_PRIVATE_H
 #define FSIMAGE_WRITER_PRIVATE_H
@@ -82,10 +82,6 @@ int plan_tree(struct writer *writer);
 int plan_file_system(struct writer *writer);
 /* The directory that comes after DIRECTORY in canonical order, or NULL. */
 struct fsnode *next_directory(struct fsnode *directory);
-/* Where a directory entry of NEED bytes goes that is to follow OFFSET: it may not cross blocks. */
-uint64_t place_entry(uint64_t offset, size_t need);
-/* The bytes of DIRECTORY's blocks. */
-uint64_t directory_bytes(const struct fsnode *directory);
 
 /* --- writer_space.c --- */
 
@@ -110,7 +106,18 @@ int plan_xattrs(struct writer *writer, struct fsnode *node);
 int write_xattrs(struct writer *writer, const struct fsnode *node, uint8_t *inode);
 void release_xattrs(struct writer *writer);
 
+/* --- writer_directory.c --- */
+
+/* Works out how many blocks DIRECTORY has, whose children are sorted. */
+int plan_directory(struct writer *writer, struct fsnode *directory);
+/* Writes them, and sets the flags of INODE. */
+int write_directory(struct writer *writer, const struct fsnode *directory,
+		    struct ext2_inode_large *inode);
+
 /* --- writer_data.c --- */
+
+/* Writes SIZE bytes as the data of the inode that is being written. */
+int write_bytes(struct writer *writer, const uint8_t *bytes, uint64_t size);
 
 /* Writes NODE's inode and everything that belongs to it. */
 int write_node(struct writer *writer, const struct fsnode *node);
