@@ -7,6 +7,8 @@
 
 #include "tests/unit/scratch.h"
 
+#include <errno.h>
+
 #include "fsimage/reader.h"
 #include "fsimage/tree.h"
 #include "fsimage/writer.h"
@@ -152,6 +154,35 @@ static inline struct fsstat stat_in(struct fsimage *image, const char *path)
 
 	assert_success(fsimage_lookup(image, path, &stat, &test_error));
 	return stat;
+}
+
+/* Closes both. */
+static inline void assert_same_bytes_and_holes(int expected_fd, int actual_fd)
+{
+	static char expected[1 << 16], actual[1 << 16];
+	off_t data = 0;
+
+	assert_true(expected_fd >= 0 && actual_fd >= 0);
+	while ((data = lseek(expected_fd, data, SEEK_DATA)) >= 0) {
+		off_t hole = lseek(expected_fd, data, SEEK_HOLE);
+
+		assert_int_equal(lseek(actual_fd, data, SEEK_DATA), data);
+		assert_int_equal(lseek(actual_fd, data, SEEK_HOLE), hole);
+		for (; data < hole; data += sizeof(expected)) {
+			size_t size = hole - data < (off_t)sizeof(expected)
+					      ? hole - data
+					      : (off_t)sizeof(expected);
+
+			assert_int_equal(pread(expected_fd, expected, size, data), size);
+			assert_int_equal(pread(actual_fd, actual, size, data), size);
+			assert_memory_equal(expected, actual, size);
+		}
+		data = hole;
+	}
+	assert_int_equal(errno, ENXIO);
+	assert_int_equal(lseek(expected_fd, 0, SEEK_END), lseek(actual_fd, 0, SEEK_END));
+	close(expected_fd);
+	close(actual_fd);
 }
 
 #endif

@@ -19,35 +19,6 @@ struct comparison {
 	unsigned *files;
 };
 
-static void assert_same_bytes_and_holes(const char *expected_path, const char *actual_path)
-{
-	static char expected[1 << 16], actual[1 << 16];
-	int expected_fd = open(expected_path, O_RDONLY), actual_fd = open(actual_path, O_RDONLY);
-	off_t data = 0;
-
-	assert_true(expected_fd >= 0 && actual_fd >= 0);
-	while ((data = lseek(expected_fd, data, SEEK_DATA)) >= 0) {
-		off_t hole = lseek(expected_fd, data, SEEK_HOLE);
-
-		assert_int_equal(lseek(actual_fd, data, SEEK_DATA), data);
-		assert_int_equal(lseek(actual_fd, data, SEEK_HOLE), hole);
-		for (; data < hole; data += sizeof(expected)) {
-			size_t size = hole - data < (off_t)sizeof(expected)
-					      ? hole - data
-					      : (off_t)sizeof(expected);
-
-			assert_int_equal(pread(expected_fd, expected, size, data), size);
-			assert_int_equal(pread(actual_fd, actual, size, data), size);
-			assert_memory_equal(expected, actual, size);
-		}
-		data = hole;
-	}
-	assert_int_equal(errno, ENXIO);
-	assert_int_equal(lseek(expected_fd, 0, SEEK_END), lseek(actual_fd, 0, SEEK_END));
-	close(expected_fd);
-	close(actual_fd);
-}
-
 static void compare_file(struct fsimage *image, const char *host_path, const struct fsstat *stat)
 {
 	int fd = open("copy", O_RDWR | O_CREAT | O_TRUNC, 0600);
@@ -55,7 +26,7 @@ static void compare_file(struct fsimage *image, const char *host_path, const str
 	assert_true(fd >= 0);
 	assert_success(fsimage_copy(image, stat->inode, stat->size_bytes, fd, "copy", &test_error));
 	close(fd);
-	assert_same_bytes_and_holes(host_path, "copy");
+	assert_same_bytes_and_holes(open(host_path, O_RDONLY), open("copy", O_RDONLY));
 }
 
 static void compare_symlink(struct fsimage *image, const char *host_path, const struct fsstat *stat)
