@@ -59,12 +59,15 @@ unit_tests := $(unit_src:tests/unit/%.c=$B/unit/%)
 guest_programs := $(patsubst tests/system/guest/%.c,$B/guest-programs/%, \
 	$(wildcard tests/system/guest/*.c))
 product_src := $(host_src) $(wildcard init/*.c)
-c_files    := $(product_src) $(unit_src) $(wildcard tests/system/guest/*.c)
+# Programs that the benchmarks measure.
+bench_src  := $(wildcard bench/*.c)
+bench_programs := $(bench_src:bench/%.c=$B/bench-programs/%)
+c_files    := $(product_src) $(unit_src) $(bench_src) $(wildcard tests/system/guest/*.c)
 h_files    := $(wildcard $(ROOMS:%=%/*.h) init/*.h tests/unit/*.h)
 man_pages  := $(wildcard docs/man/*.[15])
 
 .PHONY: all unit-tests sanitized-tests deps test-deps lint-deps run test check check-unit check-system lint format sanitize \
-	install clean
+	bench-programs install clean
 .DELETE_ON_ERROR:
 
 all: $B/jobvm $B/image/image.json
@@ -99,7 +102,7 @@ $B/guest.flags: FORCE
 	@echo '$(MUSL_CC) $(init_cflags)' | cmp -s - $@ || echo '$(MUSL_CC) $(init_cflags)' > $@
 FORCE:
 
--include $(host_obj:.o=.d) $(init_obj:.o=.d) $(unit_tests:=.d)
+-include $(host_obj:.o=.d) $(init_obj:.o=.d) $(unit_tests:=.d) $(bench_programs:=.d)
 
 # --- the default guest image ---
 
@@ -177,6 +180,14 @@ $B/unit/%: tests/unit/%.c $(library_obj) $B/host.flags
 	@echo '  TEST  $<'
 	$Q$(CC) $(host_cflags) $(CPPFLAGS) $(CFLAGS) $(host_ldflags) $(LDFLAGS) -MMD -MP -o $@ $< \
 		$(library_obj) $(host_libs) -lcmocka
+
+bench-programs: $(bench_programs)
+
+$B/bench-programs/%: bench/%.c $(library_obj) $B/host.flags
+	@mkdir -p $(@D)
+	@echo '  CC    $<'
+	$Q$(CC) $(host_cflags) $(CPPFLAGS) $(CFLAGS) $(host_ldflags) $(LDFLAGS) -MMD -MP -o $@ $< \
+		$(library_obj) $(host_libs)
 
 # The unit tests again, in a build of their own.
 sanitized-tests:

@@ -34,6 +34,23 @@ static uint64_t round_to_block(uint64_t bytes)
 
 /* --- bytes in memory --- */
 
+/* Up to the end of a block, so that small files follow one another and make large writes. */
+static int write_padded(struct writer *writer, uint64_t offset, const uint8_t *bytes,
+			uint64_t length)
+{
+	uint64_t padded = round_to_block(length);
+	uint8_t *room;
+
+	if (length > SMALL_BYTES)
+		return output_write(writer, &writer->data, offset, bytes, length);
+	room = output_room(writer, &writer->data, offset, padded);
+	if (!room)
+		return -1;
+	memcpy(room, bytes, length);
+	memset(room + length, 0, padded - length);
+	return 0;
+}
+
 int write_bytes(struct writer *writer, const uint8_t *bytes, uint64_t size)
 {
 	for (uint64_t done = 0; done < size;) {
@@ -45,8 +62,8 @@ int write_bytes(struct writer *writer, const uint8_t *bytes, uint64_t size)
 
 		if (length > size - done)
 			length = size - done;
-		if (!count || output_write(writer, &writer->data, start * FSIMAGE_BLOCK_BYTES,
-					   bytes + done, length) < 0)
+		if (!count ||
+		    write_padded(writer, start * FSIMAGE_BLOCK_BYTES, bytes + done, length) < 0)
 			return -1;
 		done += length;
 	}

@@ -137,6 +137,27 @@ static int number_children(struct writer *writer, struct fsnode *directory)
 	return 0;
 }
 
+static uint64_t file_bytes(const struct fsnode *node)
+{
+	switch (node->source) {
+	case SOURCE_HOST:
+		return node->host->size_bytes;
+	case SOURCE_RUNS:
+		return node->runs->size_bytes;
+	default:
+		return 0; /* in memory: never too much */
+	}
+}
+
+/* A block's number in a file has 32 bits, and the last of them is taken. */
+static int check_size(struct writer *writer, const struct fsnode *node)
+{
+	if (blocks_of(file_bytes(node)) <= UINT32_MAX)
+		return 0;
+	return error_set(writer->error, "%s: '%s' is larger than 16 TiB", writer->name,
+			 node_path(node).text);
+}
+
 int plan_tree(struct writer *writer)
 {
 	struct fsnode *root = writer->tree->root;
@@ -156,7 +177,7 @@ int plan_tree(struct writer *writer)
 	for (struct fsnode *node = writer->tree->all_nodes; node; node = node->next_allocated) {
 		if (!node->inode)
 			continue;
-		if (plan_xattrs(writer, node) < 0)
+		if (check_size(writer, node) < 0 || plan_xattrs(writer, node) < 0)
 			return -1;
 		writer->demand.blocks += blocks_at_most(node);
 	}
