@@ -2,6 +2,7 @@
  * write_image: fsimage's importer and writer alone, for bench/image.
  *
  *   write_image IMAGE DIRECTORY   an image of the host's DIRECTORY
+ *   write_image IMAGE -p DIRECTORY the same without extended attributes
  *   write_image IMAGE -n COUNT    an image of COUNT small files that lie in memory
  *
  * Prints: files, data bytes, seconds to make the tree, seconds to write it, bytes of memory that
@@ -57,9 +58,9 @@ static void add_files(struct fstree *tree, unsigned long count)
 	}
 }
 
-static void import(struct fstree *tree, const char *path)
+static void import(struct fstree *tree, const char *path, bool xattrs)
 {
-	static const struct fsimport options = {.xattrs = true};
+	const struct fsimport options = {.xattrs = xattrs};
 	struct error error = {0};
 
 	if (fstree_import_contents(tree, fstree_root(tree), AT_FDCWD, path, &options, &error) < 0)
@@ -81,8 +82,11 @@ static void write_tree(struct fstree *tree, const char *path)
 
 int main(int argc, char **argv)
 {
-	if (argc != 3 && (argc != 4 || strcmp(argv[2], "-n") != 0)) {
-		fprintf(stderr, "usage: write_image IMAGE DIRECTORY\n"
+	bool plain = argc == 4 && strcmp(argv[2], "-p") == 0;
+	bool synthetic = argc == 4 && strcmp(argv[2], "-n") == 0;
+
+	if (argc != 3 && !plain && !synthetic) {
+		fprintf(stderr, "usage: write_image IMAGE [-p] DIRECTORY\n"
 				"       write_image IMAGE -n COUNT\n");
 		return 2;
 	}
@@ -93,10 +97,10 @@ int main(int argc, char **argv)
 
 	if (!tree)
 		errx(1, "out of memory");
-	if (argc == 4)
+	if (synthetic)
 		add_files(tree, strtoul(argv[3], NULL, 10));
 	else
-		import(tree, argv[2]);
+		import(tree, argv[argc - 1], !plain);
 
 	struct fstotals totals = fstree_totals(tree);
 	double made = now();

@@ -275,7 +275,11 @@ static struct fsnode *import_directory(struct importer *importer, struct fsnode 
 	return push(importer, directory, node) < 0 ? NULL : node;
 }
 
-/* How much of the file is data: known from its size alone, but where there are holes. */
+/*
+ * How much of the file is data: known from its size alone, but where there are holes. Whether it
+ * can be read is asked where its mode leaves a doubt: an access list that is against it shows
+ * when the file is opened.
+ */
 static int measure(struct importer *importer, const struct candidate *from, struct host_file *file)
 {
 	struct host_segment segment = {0, 0};
@@ -285,7 +289,8 @@ static int measure(struct importer *importer, const struct candidate *from, stru
 		fd = host_open_file(from->directory_fd, from->host_name);
 		if (fd < 0)
 			return fail_at(importer, from, "cannot open");
-	} else if (faccessat(from->directory_fd, from->host_name, R_OK,
+	} else if ((from->stat.st_mode & 0444) != 0444 &&
+		   faccessat(from->directory_fd, from->host_name, R_OK,
 			     AT_EACCESS | AT_SYMLINK_NOFOLLOW) < 0) {
 		return fail_at(importer, from, "cannot read");
 	}

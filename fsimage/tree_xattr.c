@@ -60,7 +60,7 @@ int fstree_set_xattr(struct fstree *tree, struct fsnode *node, const char *name,
 		return error_set(error, "%s: out of memory", node->name);
 	xattr->name_index = index;
 	xattr->name_bytes = name_bytes;
-	memcpy(xattr->bytes, rest, name_bytes);
+	memcpy(xattr->bytes, rest, xattr->name_bytes);
 	if (xattr_is_acl(index))
 		stored = xattr_store_acl(value, size, xattr->bytes);
 	else if (size)

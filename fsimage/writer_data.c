@@ -1,5 +1,6 @@
 #include <endian.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -132,15 +133,6 @@ static int copy_segment(struct writer *writer, const struct host_file *file, int
 	return 0;
 }
 
-static int check_source(struct writer *writer, const struct host_file *file, int fd)
-{
-	struct stat stat;
-
-	if (fstat(fd, &stat) < 0)
-		return fail_source(writer, file, "examine");
-	return host_file_is(file, &stat) ? 0 : fail_changed(writer, file);
-}
-
 static int copy_segments(struct writer *writer, const struct host_file *file, int fd)
 {
 	struct host_segment segment = {0, 0};
@@ -153,27 +145,41 @@ static int copy_segments(struct writer *writer, const struct host_file *file, in
 	return found < 0 ? fail_source(writer, file, "find the holes of") : 0;
 }
 
-static int write_host_file(struct writer *writer, const struct host_file *file)
+/* Opens the file, copies it and looks again: what was written meanwhile shows in the inode. */
+static int copy_host_file(struct writer *writer, const struct host_file *file, int directory_fd)
 {
-	int directory_fd = host_enter(&writer->sources, file->directory, writer->error);
-
-	if (directory_fd < 0)
-		return -1;
-
 	int fd = host_open_file(directory_fd, file->name);
 
 	if (fd < 0)
 		return errno == ENOENT || errno == ELOOP ? fail_changed(writer, file)
 							 : fail_source(writer, file, "open");
 
-	int result = 0;
+	int result = copy_segments(writer, file, fd);
+	struct stat stat;
 
-	/* Before and after: what was written meanwhile shows in size, mtime or ctime. */
-	if (check_source(writer, file, fd) < 0 || copy_segments(writer, file, fd) < 0 ||
-	    check_source(writer, file, fd) < 0)
-		result = -1;
+	/* After a failure too, which may come from the change. */
+	if (fstat(fd, &stat) < 0)
+		result = fail_source(writer, file, "examine");
+	else if (!host_file_is(file, &stat))
+		result = fail_changed(writer, file);
 	close(fd);
 	return result;
+}
+
+static int write_host_file(struct writer *writer, const struct host_file *file)
+{
+	int directory_fd = host_enter(&writer->sources, file->directory, writer->error);
+	struct stat stat;
+
+	if (directory_fd < 0)
+		return -1;
+	if (file->data_bytes)
+		return copy_host_file(writer, file, directory_fd);
+	/* Nothing to read: that this is still so can be seen without opening it. */
+	if (fstatat(directory_fd, file->name, &stat, AT_SYMLINK_NOFOLLOW) < 0)
+		return errno == ENOENT ? fail_changed(writer, file)
+				       : fail_source(writer, file, "examine");
+	return host_file_is(file, &stat) ? 0 : fail_changed(writer, file);
 }
 
 /* --- files whose data is in another file --- */

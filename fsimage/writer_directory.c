@@ -136,9 +136,12 @@ int plan_directory(struct writer *writer, struct fsnode *directory)
 
 /* --- entries --- */
 
-/* Lets the last entry reach up to where the next one starts. */
+/* Lets the last entry, if there is one, reach up to where the next one starts. */
 static void stretch_last(struct entry_list *list, uint64_t next)
 {
+	if (!list->last)
+		return;
+
 	uint64_t start = (uint8_t *)list->last - list->bytes;
 
 	list->last->rec_len = htole16(next - start);
@@ -150,8 +153,7 @@ static uint64_t append_entry(struct entry_list *list, const char *name, const st
 	size_t name_bytes = strlen(name), need = EXT2_DIR_REC_LEN(name_bytes);
 	uint64_t start = place_entry(list->end, need);
 
-	if (list->last)
-		stretch_last(list, start);
+	stretch_last(list, start);
 	list->last = (void *)(list->bytes + start);
 	list->last->inode = htole32(node->inode);
 	list->last->name_len = name_bytes;

@@ -552,6 +552,29 @@ static void changed_sources_are_errors(void **state)
 	assert_changed(replace_source_by_fifo);
 }
 
+/* Files without data are not opened, but looked at. */
+static void changed_empty_sources_are_errors(void **state)
+{
+	struct fsimage_options options = default_options();
+
+	(void)state;
+	for (unsigned how = 0; how < 4; how++) {
+		run("rm -rf source");
+		scratch_write("source/empty", "", 0);
+		assert_int_equal(truncate("source/empty", how % 2 * 8192), 0);
+
+		struct fstree *tree = import_tree("source");
+
+		if (how < 2)
+			patch("source/empty", 0, "no more", 7);
+		else
+			assert_int_equal(unlink("source/empty"), 0);
+		assert_error(write_image(tree, "test.img", &options),
+			     "source/empty: changed while it was being packed");
+		fstree_free(tree);
+	}
+}
+
 /* A directory that became a symlink leads nowhere, even to the very same file. */
 static void swapped_directory_is_an_error(void **state)
 {
@@ -869,6 +892,7 @@ int main(void)
 		IN_SCRATCH(too_small_size_is_an_error),
 		IN_SCRATCH(full_host_file_system_is_an_error),
 		IN_SCRATCH(changed_sources_are_errors),
+		IN_SCRATCH(changed_empty_sources_are_errors),
 		IN_SCRATCH(swapped_directory_is_an_error),
 		IN_SCRATCH(wrong_names_are_errors),
 		IN_SCRATCH(lookups_in_trees),
