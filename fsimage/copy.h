@@ -15,8 +15,10 @@ int64_t read_at(int fd, void *bytes, size_t length, uint64_t offset);
 int write_at(int fd, const void *bytes, size_t length, uint64_t offset);
 
 /*
- * Copies LENGTH bytes between two files, inside the kernel where it can (that may even share
- * the blocks). How many bytes: fewer only when the input ends; or -1 with errno.
+ * Copies LENGTH bytes between two files, inside the kernel where it can. On one file system that
+ * can share blocks that is what copy_file_range does with whole blocks at offsets of whole blocks;
+ * asking for it by FICLONERANGE would gain nothing. How many bytes: fewer only when the input ends;
+ * or -1 with errno.
  */
 int64_t copy_at(int from_fd, uint64_t from_offset, int to_fd, uint64_t to_offset, uint64_t length);
 

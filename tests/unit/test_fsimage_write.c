@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
+#include <sys/statvfs.h>
 #include <sys/sysmacros.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -486,6 +487,54 @@ static void full_host_file_system_is_an_error(void **state)
 	assert_int_equal(WEXITSTATUS(status), 0);
 }
 
+/* On XFS, which can share blocks between files. The exit code of a child; 77: no such mounts. */
+static int write_where_blocks_are_shared(void)
+{
+	static const struct fsimport import;
+	struct fsimage_options options = default_options();
+	struct fstree *tree = new_tree();
+	struct statvfs before, after;
+
+	if (!become_mounter() || run("truncate -s 400M xfs.img && mkdir mnt && "
+				     "mkfs.xfs -q -m reflink=1 xfs.img 2>/dev/null && "
+				     "mount -o loop xfs.img mnt 2>/dev/null") != 0)
+		return 77;
+	/* Not a multiple of the block size: the last block is copied. */
+	if (run("mkdir mnt/source && head -c 50000001 /dev/urandom >mnt/source/file && sync") != 0)
+		return 1;
+	if (fstree_import_contents(tree, fstree_root(tree), AT_FDCWD, "mnt/source", &import,
+				   &test_error) < 0 ||
+	    statvfs("mnt", &before) < 0 || write_image(tree, "mnt/test.img", &options) < 0 ||
+	    run("sync -f mnt && e2fsck -fn mnt/test.img >/dev/null 2>&1 && "
+		"debugfs -R 'dump /file copy' mnt/test.img 2>/dev/null && "
+		"cmp mnt/source/file copy") != 0)
+		return 2;
+	fstree_free(tree);
+	if (statvfs("mnt", &after) < 0)
+		return 3;
+	return (before.f_bfree - after.f_bfree) * before.f_bsize > 5000000 ? 4 : 0;
+}
+
+static void data_is_shared_where_the_host_can(void **state)
+{
+	int status;
+	pid_t child;
+
+	(void)state;
+	fflush(NULL);
+	child = fork();
+	assert_true(child >= 0);
+	if (child == 0)
+		_exit(write_where_blocks_are_shared());
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	if (WEXITSTATUS(status) == 77) {
+		print_message("# sharing was not tested: no XFS can be mounted here\n");
+		skip();
+	}
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 /* --- sources that change --- */
 
 static void assert_changed(void (*change)(void))
@@ -891,6 +940,7 @@ int main(void)
 		IN_SCRATCH(free_inodes_and_bytes),
 		IN_SCRATCH(too_small_size_is_an_error),
 		IN_SCRATCH(full_host_file_system_is_an_error),
+		IN_SCRATCH(data_is_shared_where_the_host_can),
 		IN_SCRATCH(changed_sources_are_errors),
 		IN_SCRATCH(changed_empty_sources_are_errors),
 		IN_SCRATCH(swapped_directory_is_an_error),
