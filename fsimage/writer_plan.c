@@ -4,8 +4,8 @@
 #include "fsimage/features.h"
 #include "fsimage/writer_private.h"
 
-/* The image grows in steps of this while it is found out how large it must be: 1 MiB. */
-#define GROWTH_BLOCKS 256
+/* The image grows in steps of this while it is found out how large it must be: 128 KiB. */
+#define GROWTH_BLOCKS 32
 
 /*
  * Only holders of CAP_SYS_RESOURCE shall use the reserve. The kernel also grants it to one user
