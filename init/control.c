@@ -97,21 +97,39 @@ static int feed_random_generator(const unsigned char *seed, struct error *error)
 	return failed ? -1 : 0;
 }
 
+/* CONTROL_HELLO SECONDS NANOSECONDS SEED */
+static int parse_hello(const char *line, struct timespec *now, const char **seed)
+{
+	size_t length = strlen(CONTROL_HELLO);
+	char *end;
+
+	if (strncmp(line, CONTROL_HELLO, length) != 0 || line[length] != ' ')
+		return -1;
+	now->tv_sec = strtoll(line + length, &end, 10);
+	if (*end != ' ')
+		return -1;
+	now->tv_nsec = strtol(end, &end, 10);
+	if (*end != ' ')
+		return -1;
+	*seed = end + 1;
+	return 0;
+}
+
 /* The host's line gives this VM a clock and random numbers that no other VM has. */
 int make_unique(struct error *error)
 {
-	char line[CONTROL_LINE_BYTES], digits[2 * CONTROL_SEED_BYTES + 1];
+	char line[CONTROL_LINE_BYTES];
 	unsigned char seed[CONTROL_SEED_BYTES];
-	long long seconds, nanoseconds;
+	struct timespec now;
+	const char *digits;
 
 	control_send(CONTROL_READY, "");
 	if (control_receive(line, sizeof(line), error))
 		return -1;
-	if (sscanf(line, CONTROL_HELLO " %lld %lld %64s", &seconds, &nanoseconds, digits) != 3)
+	if (parse_hello(line, &now, &digits))
 		return error_set(error, "the host's first line is not '" CONTROL_HELLO "'");
 	if (decode_seed(digits, seed, error) || feed_random_generator(seed, error))
 		return -1;
-	struct timespec now = {.tv_sec = seconds, .tv_nsec = (long)nanoseconds};
 	if (clock_settime(CLOCK_REALTIME, &now))
 		return error_errno(error, "set the clock");
 	return 0;

@@ -1,5 +1,4 @@
 /* devices: modules, and the wait for disks and ports, woken by the kernel's uevents. */
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/netlink.h>
@@ -73,21 +72,41 @@ static bool attribute_is(const char *class_dir, const char *name, const char *at
 	return strcmp(text, value) == 0;
 }
 
+/* As getdents64(2) has it: the C library's own readdir takes memory from a heap. */
+struct entry {
+	uint64_t inode;
+	int64_t offset;
+	unsigned short bytes;
+	unsigned char type;
+	char name[];
+};
+
+static const struct entry *next_entry(const struct entry *entry)
+{
+	return (const struct entry *)(const void *)((const char *)entry + entry->bytes);
+}
+
 static bool look_for_device(const char *class_dir, const char *attribute, const char *value,
 			    char *path, size_t size)
 {
-	DIR *devices = opendir(class_dir);
+	static _Alignas(struct entry) char buffer[4096];
+	const struct entry *first = (const struct entry *)(const void *)buffer;
+	int fd = open(class_dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	bool found = false;
+	long length = 0;
 
-	if (!devices)
+	if (fd < 0)
 		return false;
-	for (struct dirent *entry = readdir(devices); entry && !found; entry = readdir(devices)) {
-		found = entry->d_name[0] != '.' &&
-			attribute_is(class_dir, entry->d_name, attribute, value);
-		if (found)
-			snprintf(path, size, "/dev/%s", entry->d_name);
+	while (!found && (length = syscall(SYS_getdents64, fd, buffer, sizeof(buffer))) > 0) {
+		for (const struct entry *e = first; (const char *)e < buffer + length && !found;
+		     e = next_entry(e)) {
+			found = e->name[0] != '.' &&
+				attribute_is(class_dir, e->name, attribute, value);
+			if (found)
+				snprintf(path, size, "/dev/%s", e->name);
+		}
 	}
-	closedir(devices);
+	close(fd);
 	return found;
 }
 

@@ -349,20 +349,36 @@ static const struct step command_steps[] = {
 	{"reset signals", reset_signals},
 };
 
+/* The command's environment, without a heap; the last of the same name wins. */
+static void set_variable(const char *item)
+{
+	static char *variables[RECORD_MAX_LINES + 16];
+	size_t name_length = strcspn(item, "=");
+	char **slot = variables;
+
+	if (!item[name_length])
+		return;
+	while (*slot && strncmp(*slot, item, name_length + 1) != 0)
+		slot++;
+	*slot = (char *)(uintptr_t)item;
+	environ = variables;
+}
+
 static void set_environment(void)
 {
+	static char job_id[128];
 	bool root = manifest->user == USER_ROOT;
 
-	clearenv();
-	setenv("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", 1);
-	setenv("HOME", root ? "/root" : WORKSPACE, 1);
-	setenv("USER", root ? "root" : JOB_USER, 1);
-	setenv("LOGNAME", root ? "root" : JOB_USER, 1);
-	setenv("SHELL", "/bin/sh", 1);
-	setenv("PWD", WORKSPACE, 1);
-	setenv("JOBVM_JOB_ID", manifest->job_id, 1);
+	set_variable("PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin");
+	set_variable(root ? "HOME=/root" : "HOME=" WORKSPACE);
+	set_variable(root ? "USER=root" : "USER=" JOB_USER);
+	set_variable(root ? "LOGNAME=root" : "LOGNAME=" JOB_USER);
+	set_variable("SHELL=/bin/sh");
+	set_variable("PWD=" WORKSPACE);
+	snprintf(job_id, sizeof(job_id), "JOBVM_JOB_ID=%s", manifest->job_id);
+	set_variable(job_id);
 	for (size_t i = 0; i < manifest->environment.count; i++)
-		putenv((char *)(uintptr_t)manifest->environment.items[i]);
+		set_variable(manifest->environment.items[i]);
 }
 
 /* A script's interpreter or a program's loader that is missing also makes exec say ENOENT. */
