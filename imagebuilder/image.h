@@ -21,7 +21,8 @@ struct image_build_options {
 	const char *const *from;
 	const char *kernel;  /* bzImage or vmlinux */
 	const char *modules; /* lib/modules/RELEASE of that kernel; NULL: all built in */
-	const char *init;    /* PID 1's static binary */
+	/* PID 1's static binary: in an initrd, or in the root for a vmlinux without modules. */
+	const char *init;
 	/*
 	 * Progress for people, may be NULL: a stage ("root tree", "root image", "kernel",
 	 * "initrd") and, within it, bytes done, which start at 0.

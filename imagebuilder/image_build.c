@@ -177,9 +177,21 @@ static int finish_part(struct build *build, const char *file, int fd, int result
 	return finish_file(build, file, fd, result, error);
 }
 
+/*
+ * A kernel for any machine, as distributions have it, finds its devices by PCI and ACPI and gets
+ * PID 1 from an initrd. One that has all it needs built in starts it from the root.
+ */
+static bool needs_initrd(const struct build *build)
+{
+	return build->kernel.compressed || build->options->modules;
+}
+
 static int make_root_tree(struct build *build, struct error *error)
 {
 	if (root_tree_build(build->options->from, build->now, build->latest, &build->tree, error))
+		return -1;
+	if (!needs_initrd(build) &&
+	    root_tree_add_init(&build->tree, build->options->init, build->now, error))
 		return -1;
 	report(build, fstree_totals(build->tree.tree).data_bytes);
 	return 0;
@@ -263,8 +275,11 @@ static int fill_initrd(const struct build *build, struct initrd *initrd, struct 
 
 static int make_initrd(struct build *build, struct error *error)
 {
-	struct initrd initrd = {.fd = create_file(build, INITRD_FILE, error)};
+	struct initrd initrd = {.fd = -1};
 
+	if (!needs_initrd(build))
+		return 0;
+	initrd.fd = create_file(build, INITRD_FILE, error);
 	if (initrd.fd < 0)
 		return -1;
 	initrd.name = shown_name(build, INITRD_FILE);
@@ -295,13 +310,11 @@ static int run_stages(struct build *build, struct error *error)
 
 static int describe(struct build *build, struct error *error)
 {
-	/* A kernel for any machine, as distributions have it, finds its devices by PCI and ACPI. */
-	bool stock = build->kernel.compressed || build->options->modules;
 	int fd = create_file(build, IMAGE_JSON, error);
 
 	if (fd < 0)
 		return -1;
-	build->facts.machine = stock ? MACHINE_PC : MACHINE_MICROVM;
+	build->facts.machine = needs_initrd(build) ? MACHINE_PC : MACHINE_MICROVM;
 	build->facts.release = build->kernel.release;
 	build->facts.modules = &build->modules;
 	build->facts.tree = &build->tree;

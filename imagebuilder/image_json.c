@@ -22,6 +22,8 @@ static json_t *pack_part(const struct image_part *part)
 {
 	char hex[DIGEST_HEX_BYTES];
 
+	if (!part->file)
+		return json_null();
 	digest_hex(part->sha256, hex);
 	return json_pack("{s:s, s:I, s:s}", "file", part->file, "size_bytes",
 			 (json_int_t)part->size_bytes, "sha256", hex);

@@ -16,7 +16,7 @@
 
 /* One of the image's files. */
 struct image_part {
-	const char *file; /* its name in the image */
+	const char *file; /* its name in the image; NULL: the image has no such part */
 	uint64_t size_bytes;
 	uint8_t sha256[DIGEST_BYTES];
 };

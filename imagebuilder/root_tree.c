@@ -5,10 +5,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "imagebuilder/files.h"
+#include "jobdisk/layout.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
@@ -253,6 +255,39 @@ int root_tree_build(const char *const *from, time_t now, time_t latest, struct r
 		return -1;
 	}
 	return 0;
+}
+
+static int add_init_file(struct root_tree *root, struct fsnode *directory, const char *init,
+			 time_t now, struct error *error)
+{
+	struct fsmeta meta = {.mode = S_IFREG | 0555, .mtime.tv_sec = now};
+	uint64_t size_bytes;
+	int fd = files_open(init, &size_bytes, error);
+
+	if (fd < 0)
+		return -1;
+	void *bytes = mmap(NULL, size_bytes, PROT_READ, MAP_PRIVATE, fd, 0);
+	close(fd);
+	if (bytes == MAP_FAILED)
+		return error_errno(error, "read %s", init);
+	const struct fsnode *node =
+		fstree_add_bytes(root->tree, directory, GUEST_INIT + sizeof(GUEST_INIT_DIR), &meta,
+				 bytes, size_bytes, error);
+	munmap(bytes, size_bytes);
+	return node ? 0 : -1;
+}
+
+int root_tree_add_init(struct root_tree *root, const char *init, time_t now, struct error *error)
+{
+	struct fsmeta meta = {.mode = S_IFDIR | 0555, .mtime.tv_sec = now};
+	const char *name = GUEST_INIT_DIR + 1;
+
+	if (fstree_child(fstree_root(root->tree), name))
+		return error_set(error,
+				 "a source has " GUEST_INIT_DIR ", which jobvm needs for itself");
+	struct fsnode *directory =
+		fstree_add_directory(root->tree, fstree_root(root->tree), name, &meta, error);
+	return directory ? add_init_file(root, directory, init, now, error) : -1;
 }
 
 void root_tree_free(struct root_tree *root)

@@ -37,6 +37,11 @@ struct root_tree {
  */
 int root_tree_build(const char *const *from, time_t now, time_t latest, struct root_tree *root,
 		    struct error *error);
+/*
+ * Adds PID 1, a copy of the host's file INIT, which a guest without an initrd starts from its
+ * root. NOW is its time. A source that has that name itself is refused.
+ */
+int root_tree_add_init(struct root_tree *root, const char *init, time_t now, struct error *error);
 void root_tree_free(struct root_tree *root);
 
 #endif

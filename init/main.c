@@ -15,7 +15,7 @@ struct stage {
 };
 
 static const struct stage stages[] = {
-	{"load_modules", load_modules}, /* while the initramfs is still the root */
+	{"load_modules", load_modules}, /* while an initramfs is still the root */
 	{"mount_api", mount_api},	  {"open_ports", open_ports},
 	{"mount_root", mount_root},	  {"wait_job_disk", wait_job_disk},
 	{"make_unique", make_unique},	  {"mount_job_disk", mount_job_disk},

@@ -10,8 +10,7 @@
 #include "init/init.h"
 #include "jobdisk/layout.h"
 
-#define BASE_DIR "/base"
-#define SCRATCH	 JOB_DIR "/" JOBDISK_SCRATCH "/"
+#define SCRATCH JOB_DIR "/" JOBDISK_SCRATCH "/"
 
 struct mount {
 	const char *source, *target, *type;
@@ -55,24 +54,25 @@ static int do_mount(const struct mount *mount_, struct error *error)
 }
 
 /*
- * The initramfs cannot be left by pivot_root, and the job's namespace must leave PID 1's files
- * for good: so PID 1 moves onto a tmpfs first (pivot_root(2), rootfs).
+ * PID 1 moves onto a tmpfs: an initramfs cannot be left by pivot_root, and the job's namespace
+ * must leave PID 1's files for good (pivot_root(2), rootfs); a root disk cannot be written.
  */
-static int leave_initramfs(struct error *error)
+static int leave_first_root(struct error *error)
 {
-	static const struct mount base = {"base", BASE_DIR, "tmpfs", MS_NOSUID | MS_NODEV,
+	static const struct mount base = {"base", GUEST_INIT_DIR, "tmpfs", MS_NOSUID | MS_NODEV,
 					  "mode=0755,size=1m"};
 
 	if (do_mount(&base, error))
 		return -1;
-	if (chdir(BASE_DIR) || mount(".", "/", NULL, MS_MOVE, NULL) || chroot(".") || chdir("/"))
-		return error_errno(error, "enter " BASE_DIR);
+	if (chdir(GUEST_INIT_DIR) || mount(".", "/", NULL, MS_MOVE, NULL) || chroot(".") ||
+	    chdir("/"))
+		return error_errno(error, "enter " GUEST_INIT_DIR);
 	return 0;
 }
 
 int mount_api(struct error *error)
 {
-	if (leave_initramfs(error))
+	if (leave_first_root(error))
 		return -1;
 	for (size_t i = 0; i < sizeof(api_mounts) / sizeof(api_mounts[0]); i++)
 		if (do_mount(&api_mounts[i], error))

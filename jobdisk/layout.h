@@ -39,6 +39,13 @@
 #define PORT_STDOUT  "jobvm.stdout"
 #define PORT_STDERR  "jobvm.stderr"
 
+/*
+ * PID 1's directory: in a root image that is booted without an initrd, where PID 1 lies. PID 1
+ * mounts its own root there, so that nobody sees it, and later moves that to /.
+ */
+#define GUEST_INIT_DIR "/.jobvm"
+#define GUEST_INIT     GUEST_INIT_DIR "/init"
+
 /* Where the initrd keeps the modules that PID 1 loads, and the file that says in which order. */
 #define INITRD_MODULES	    "/modules"
 #define INITRD_MODULE_ORDER "/modules/order"
