@@ -10,13 +10,10 @@
 #include "host-tools/confine.h"
 #include "host-tools/find_image.h"
 #include "host-tools/message.h"
+#include "host-tools/vmm/machine.h"
 
-/*
- * What the VM has beyond the job's limit: the kernel's own memory, PID 1, and page structures in
- * proportion. Measured with the stock kernel, which needs about 80 MiB.
- */
-#define VM_MEMORY_BASE_BYTES (112ULL << 20)
-#define VM_MEMORY_SHARE	     32
+/* What the VM has beyond the job's limit and its machine's base: page structures. */
+#define VM_MEMORY_SHARE 32
 
 static struct vm_outcome outcome;
 
@@ -35,10 +32,10 @@ bool execute_cancelled(void)
 	return outcome.cancel_signal != 0;
 }
 
-static uint64_t vm_memory_bytes(const struct manifest *manifest)
+static uint64_t vm_memory_bytes(const struct manifest *manifest, const struct image *image)
 {
 	return manifest->memory_limit_bytes + manifest->memory_limit_bytes / VM_MEMORY_SHARE +
-	       VM_MEMORY_BASE_BYTES;
+	       machine_find(image->machine)->memory_base_bytes;
 }
 
 /* Line by line, so that its line ends stay line ends. */
@@ -68,7 +65,7 @@ static struct vm_options vm_options(const struct execution *execution,
 	return (struct vm_options){
 		.qemu = {.image = image,
 			 .accel = accel,
-			 .memory_bytes = vm_memory_bytes(manifest),
+			 .memory_bytes = vm_memory_bytes(manifest, image),
 			 .cpus = manifest->cpus,
 			 .job_disk_fd = execution->disk_fd},
 		.manifest = manifest,

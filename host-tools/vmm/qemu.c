@@ -18,6 +18,8 @@
 #include <unistd.h>
 
 #include "host-tools/confine.h"
+#include "host-tools/vmm/machine.h"
+#include "host-tools/vmm/tsc.h"
 #include "jobdisk/layout.h"
 
 #define ARGUMENTS_MAX 96
@@ -74,7 +76,8 @@ static void add(struct arguments *arguments, const char *format, ...)
 }
 
 /* The machine without everything that a batch job does not need. */
-static void add_machine(struct arguments *a, const struct qemu_options *options)
+static void add_machine(struct arguments *a, const struct qemu_options *options,
+			const struct machine *machine)
 {
 	bool tcg = options->accel == ACCEL_TCG;
 
@@ -86,7 +89,10 @@ static void add_machine(struct arguments *a, const struct qemu_options *options)
 	add(a, "-sandbox");
 	add(a, "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
 	add(a, "-machine");
-	add(a, "%s,usb=off,vmport=off,dump-guest-core=off", options->image->machine);
+	add(a, "%s,%s,dump-guest-core=off", machine->name, machine->options);
+	/* Virtio 1.0 on the bus that defaults to the draft before it. */
+	add(a, "-global");
+	add(a, "virtio-mmio.force-legacy=false");
 	add(a, "-accel");
 	add(a, tcg ? "tcg" : "kvm");
 	add(a, "-cpu");
@@ -101,8 +107,13 @@ static void add_machine(struct arguments *a, const struct qemu_options *options)
 }
 
 static void add_kernel(struct arguments *a, const struct qemu_options *options,
-		       const struct inherited *fds)
+		       const struct machine *machine, const struct inherited *fds)
 {
+	bool tcg = options->accel == ACCEL_TCG;
+	char tsc[48] = "";
+
+	if (tcg && machine->tcg_needs_tsc)
+		snprintf(tsc, sizeof(tsc), " tsc_early_khz=%" PRIu64, tsc_measure_khz());
 	add(a, "-kernel");
 	add(a, "/proc/self/fd/%d", fds->kernel_fd);
 	if (fds->initrd_fd >= 0) {
@@ -114,15 +125,18 @@ static void add_kernel(struct arguments *a, const struct qemu_options *options,
 	 * A panic resets at once, and -no-reboot makes that QEMU's end. Speculation does not
 	 * happen on an emulated processor, so its mitigations only cost there.
 	 */
-	add(a, "console=ttyS0 quiet panic=-1 reboot=t random.trust_cpu=on%s",
-	    options->accel == ACCEL_TCG ? " mitigations=off" : "");
+	add(a, "console=ttyS0 quiet panic=-1 reboot=t random.trust_cpu=on%s%s%s%s%s",
+	    machine->kernel_words, tsc, tcg ? " mitigations=off" : "",
+	    tcg ? machine->tcg_words : "",
+	    tcg && options->cpus == 1 ? machine->tcg_single_words : "");
 }
 
 /*
  * cache.no-flush: the host syncs the disk once, after QEMU's end; until then the data is safe in
  * the page cache, also if QEMU dies. Always raw: a guest can write any header onto its disk.
  */
-static void add_disk(struct arguments *a, const char *id, const char *serial, int fd, bool writable)
+static void add_disk(struct arguments *a, const struct machine *machine, const char *id,
+		     const char *serial, int fd, bool writable)
 {
 	add(a, "-add-fd");
 	add(a, "fd=%d,set=%d", fd, fd);
@@ -132,7 +146,8 @@ static void add_disk(struct arguments *a, const char *id, const char *serial, in
 	    "file.filename=/dev/fdset/%d,file.locking=off,file.cache.no-flush=on",
 	    id, writable ? "off" : "on", fd);
 	add(a, "-device");
-	add(a, "virtio-blk-pci,drive=%s,serial=%s,werror=report,rerror=report", id, serial);
+	add(a, "virtio-blk-%s,drive=%s,serial=%s,werror=report,rerror=report", machine->bus, id,
+	    serial);
 }
 
 static void add_port(struct arguments *a, const char *name, int fd)
@@ -146,14 +161,16 @@ static void add_port(struct arguments *a, const char *name, int fd)
 static void build_arguments(struct arguments *a, const char *program,
 			    const struct qemu_options *options, const struct inherited *fds)
 {
+	const struct machine *machine = machine_find(options->image->machine);
+
 	add(a, "%s", program);
-	add_machine(a, options);
-	add_kernel(a, options, fds);
-	add_disk(a, "root", ROOTDISK_SERIAL, fds->root_fd, false);
+	add_machine(a, options, machine);
+	add_kernel(a, options, machine, fds);
+	add_disk(a, machine, "root", ROOTDISK_SERIAL, fds->root_fd, false);
 	if (fds->job_disk_fd >= 0)
-		add_disk(a, "job", JOBDISK_SERIAL, fds->job_disk_fd, true);
+		add_disk(a, machine, "job", JOBDISK_SERIAL, fds->job_disk_fd, true);
 	add(a, "-device");
-	add(a, "virtio-serial-pci,max_ports=4");
+	add(a, "virtio-serial-%s,max_ports=4", machine->bus);
 	add_port(a, PORT_CONTROL, fds->control_fd);
 	add_port(a, PORT_STDOUT, fds->stdout_fd);
 	add_port(a, PORT_STDERR, fds->stderr_fd);
