@@ -132,6 +132,8 @@ int power_off(struct error *error)
 	if (!guest.job_disk_mounted) {
 		control_send(CONTROL_UNMOUNTED, "");
 		wait_for_host();
+	} else {
+		control_send(CONTROL_OFF, "");
 	}
 	reboot(RB_POWER_OFF);
 	return error_errno(error, "power off");

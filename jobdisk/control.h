@@ -24,6 +24,7 @@
 #define CONTROL_ENDED	  "ended" /* ended OUT ERR: the job has; so many bytes went to the ports */
 #define CONTROL_FATAL	  "fatal" /* fatal STAGE MESSAGE...: PID 1 gives up */
 #define CONTROL_UNMOUNTED "unmounted" /* nothing more will be written: the VM may go */
+#define CONTROL_OFF	  "off"	      /* without "unmounted": PID 1 powers off, as far as it can */
 
 #define CONTROL_ALIVE_MS 1000
 

@@ -220,6 +220,10 @@ static void on_word(struct vm *vm, const char *word, const char *argument)
 	} else if (strcmp(word, CONTROL_UNMOUNTED) == 0 && !vm->unmounted) {
 		vm->unmounted = true;
 		times->unmounted = elapsed_ms(vm);
+	} else if (strcmp(word, CONTROL_OFF) == 0) {
+		/* A microvm has no power switch. */
+		vm->powered_off = true;
+		end_vm(vm, KILL_QUIT);
 	}
 	/* Words nobody knows are a newer guest's, or noise: not a reason to end a job. */
 }
