@@ -141,7 +141,7 @@ static int set_up_dev(void)
 			    "newinstance,ptmxmode=0666,mode=0620,gid=5"))
 		return -1;
 	if (mkdir(ROOT_DIR "/dev/shm", 0755) ||
-	    mount("shm", ROOT_DIR "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777"))
+	    mount("shm", ROOT_DIR "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777,size=100%"))
 		return -1;
 	return mount_below_dev(ROOT_DIR "/dev/mqueue", "mqueue", NULL);
 }
