@@ -6,6 +6,8 @@
 #   make check     the unit tests and the quick system tests, without installing anything
 #   make sanitize  the unit tests under ASan and UBSan
 #   make lint      clang-format, clang-tidy, cppcheck
+#   make kernel    the tuned guest kernel (minutes), for 'jobvm image build --kernel tuned'
+#   make image-tuned  a guest image with it
 #   make install   to PREFIX, below DESTDIR
 #
 # Packages come from Debian by apt; nothing is fetched from anywhere else.
@@ -33,6 +35,7 @@ BUILD_DEBS := gcc libc6-dev make pkg-config musl-tools linux-libc-dev libext2fs-
 	uuid-dev libssl-dev libjansson-dev libkmod-dev qemu-system-x86
 TEST_DEBS := bats parallel jq e2fsprogs libcmocka-dev sudo mandoc procps debootstrap git bindfs \
 	attr xfsprogs
+KERNEL_DEBS := bc bison flex libelf-dev xz-utils
 LINT_DEBS := clang-format clang-tidy cppcheck
 
 host_cflags = -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. -O2 -g $(WARNINGS) $(HARDENED) \
@@ -67,8 +70,9 @@ c_files    := $(product_src) $(unit_src) $(bench_src) $(wildcard tests/system/gu
 h_files    := $(wildcard $(ROOMS:%=%/*.h) init/*.h tests/unit/*.h)
 man_pages  := $(wildcard docs/man/*.[15])
 
-.PHONY: all unit-tests sanitized-tests deps test-deps lint-deps run test check check-unit check-system lint format sanitize \
-	bench-programs install clean
+.PHONY: all unit-tests sanitized-tests deps test-deps kernel-deps lint-deps kernel image-tuned \
+	run test check check-unit check-system check-tuned lint format sanitize bench-programs \
+	install clean
 .DELETE_ON_ERROR:
 
 all: $B/jobvm $B/image/image.json
@@ -122,6 +126,22 @@ $B/image/image.json: $B/jobvm $B/init $B/skeleton $B/debian/done
 	SOURCE_DATE_EPOCH=0 $B/jobvm image build --quiet -o $B/image.new
 	@rm -rf $B/image && mv $B/image.new $B/image
 
+# --- the tuned kernel, and an image with it ---
+
+$B/kernel-tuned/vmlinux: kernel/build.sh kernel/config
+	@$(MAKE) --no-print-directory kernel-deps
+	@mkdir -p $B
+	kernel/build.sh $B
+
+kernel: $B/kernel-tuned/vmlinux
+
+$B/image-tuned/image.json: $B/jobvm $B/init $B/skeleton $B/debian/done $B/kernel-tuned/vmlinux
+	@rm -rf $B/image-tuned.new
+	SOURCE_DATE_EPOCH=0 $B/jobvm image build --quiet --kernel tuned -o $B/image-tuned.new
+	@rm -rf $B/image-tuned && mv $B/image-tuned.new $B/image-tuned
+
+image-tuned: $B/image-tuned/image.json
+
 # --- running ---
 
 SUDO = $(if $(filter-out 0,$(shell id -u)),sudo)
@@ -142,6 +162,8 @@ deps:
 	$(call install_debs,$(BUILD_DEBS))
 test-deps:
 	$(call install_debs,$(BUILD_DEBS) $(TEST_DEBS))
+kernel-deps:
+	$(call install_debs,$(KERNEL_DEBS))
 lint-deps:
 	$(call install_debs,$(LINT_DEBS))
 
@@ -158,7 +180,8 @@ run: deps
 test: test-deps
 	@$(MAKE) --no-print-directory all unit-tests $(guest_programs)
 	@$(MAKE) --no-print-directory sanitized-tests
-	tests/run unit sanitized system
+	@[ ! -e $B/kernel-tuned/vmlinux ] || $(MAKE) --no-print-directory image-tuned
+	tests/run unit sanitized system $(if $(wildcard $B/kernel-tuned/vmlinux),tuned)
 
 check: all unit-tests $(guest_programs)
 	tests/run unit quick

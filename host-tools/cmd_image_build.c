@@ -1,12 +1,16 @@
 /* jobvm image build: makes a guest image. */
 #include <inttypes.h>
 #include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "host-tools/exitcodes.h"
 #include "host-tools/find_image.h"
 #include "host-tools/message.h"
 #include "host-tools/options.h"
+
+#define KERNEL_TUNED "tuned"
 
 /* What an image is made of that the user does not name; beside the executable or installed. */
 struct parts {
@@ -22,13 +26,25 @@ static int need_part(const char *name, char *path, size_t size)
 	return -1;
 }
 
+/* The kernels of ours, by their names for --kernel; anything else is a file. */
+static int find_kernel(const char *kernel, struct parts *parts)
+{
+	parts->modules[0] = '\0';
+	if (!kernel)
+		return need_part("kernel/vmlinuz", parts->kernel, sizeof(parts->kernel)) ||
+		       need_part("kernel/modules", parts->modules, sizeof(parts->modules));
+	if (strcmp(kernel, KERNEL_TUNED) == 0)
+		return need_part("kernel-tuned/vmlinux", parts->kernel, sizeof(parts->kernel));
+	snprintf(parts->kernel, sizeof(parts->kernel), "%s", kernel);
+	return 0;
+}
+
 static int find_parts(const char *kernel, const struct strings *from, struct parts *parts)
 {
 	if (need_part("init", parts->init, sizeof(parts->init)) ||
 	    need_part("skeleton", parts->skeleton, sizeof(parts->skeleton)))
 		return -1;
-	if (!kernel && (need_part("kernel/vmlinuz", parts->kernel, sizeof(parts->kernel)) ||
-			need_part("kernel/modules", parts->modules, sizeof(parts->modules))))
+	if (find_kernel(kernel, parts))
 		return -1;
 	if (from->count == 0)
 		return need_part("userland", parts->userland, sizeof(parts->userland));
@@ -56,11 +72,13 @@ static int build(const char *output, const char *kernel, const char *modules,
 		strings_add(&stack, parts.userland);
 	for (size_t i = 0; i < from->count; i++)
 		strings_add(&stack, from->items[i]);
+	if (!modules && parts.modules[0])
+		modules = parts.modules;
 	const struct image_build_options options = {
 		.output = output,
 		.from = (const char *const *)stack.items,
-		.kernel = kernel ? kernel : parts.kernel,
-		.modules = kernel ? modules : parts.modules,
+		.kernel = parts.kernel,
+		.modules = modules,
 		.init = parts.init,
 		.progress = show_progress,
 	};
@@ -94,6 +112,8 @@ static int run_image_build(int argc, char **argv)
 	if (modules && !kernel)
 		message_usage("image build",
 			      "option '--modules' needs the '--kernel' they belong to");
+	if (modules && strcmp(kernel, KERNEL_TUNED) == 0)
+		message_usage("image build", "the tuned kernel has no modules");
 	int exit_code = build(output, kernel, modules, &from);
 	strings_clear(&from);
 	arguments_free(&arguments);
@@ -103,14 +123,17 @@ static int run_image_build(int argc, char **argv)
 const struct command command_image_build = {
 	.name = "image build",
 	.summary = "make a guest image",
-	.usage = "Usage: jobvm image build [OPTION]... -o IMAGEDIR\n"
-		 "Make a guest image from directories and a kernel.\n\n"
-		 "  -o IMAGEDIR          the image to make; must not exist\n"
-		 "  --from DIR           a root tree; several are stacked, the last on top\n"
-		 "                       (without it: BusyBox)\n"
-		 "  --kernel FILE        a bzImage or vmlinux (without it: Debian's cloud kernel)\n"
-		 "  --modules DIR        lib/modules/RELEASE of that kernel\n"
-		 "  --quiet              no progress\n\n"
-		 "Times later than SOURCE_DATE_EPOCH become it.\n",
+	.usage =
+		"Usage: jobvm image build [OPTION]... -o IMAGEDIR\n"
+		"Make a guest image from directories and a kernel.\n\n"
+		"  -o IMAGEDIR          the image to make; must not exist\n"
+		"  --from DIR           a root tree; several are stacked, the last on top\n"
+		"                       (without it: BusyBox)\n"
+		"  --kernel FILE        a bzImage or vmlinux (without it: Debian's cloud kernel)\n"
+		"  --kernel tuned       the small kernel that 'make kernel' builds; a file of that\n"
+		"                       name is ./tuned\n"
+		"  --modules DIR        lib/modules/RELEASE of that kernel\n"
+		"  --quiet              no progress\n\n"
+		"Times later than SOURCE_DATE_EPOCH become it.\n",
 	.run = run_image_build,
 };
