@@ -8,15 +8,7 @@
 #include <sys/mman.h>
 #include <sys/stat.h>
 
-/* The bzImage header: the kernel's Documentation/x86/boot.rst. */
-#define SETUP_MAGIC_OFFSET	    0x202 /* "HdrS" */
-#define SETUP_VERSION_OFFSET	    0x206
-#define SETUP_KERNEL_VERSION_OFFSET 0x20e
-#define SETUP_XLOADFLAGS_OFFSET	    0x236
-#define SETUP_HEADER_END	    0x238
-#define SETUP_SECTOR_BYTES	    0x200
-#define SETUP_VERSION_XLOADFLAGS    0x020c /* the first protocol version that has them */
-#define XLOADFLAG_KERNEL_64	    0x0001
+#include "imagebuilder/bzimage.h"
 
 #define BANNER "Linux version "
 
