@@ -6,6 +6,7 @@
 #include "host-tools/message.h"
 #include "host-tools/options.h"
 #include "imagebuilder/image.h"
+#include "imagebuilder/verify.h"
 
 static void show_line(const char *name, const char *value)
 {
@@ -38,6 +39,10 @@ static int run_image_inspect(int argc, char **argv)
 		message_usage("image inspect", "exactly one image directory is needed");
 	int failed = image_load(arguments.positional.items[0], &image, &error);
 	arguments_free(&arguments);
+	if (!failed && image_verify(&image, NULL, &error)) {
+		image_free(&image);
+		failed = -1;
+	}
 	if (failed) {
 		message_error("%s", error.text);
 		return EXIT_JOBVM_FAILED;
@@ -53,9 +58,10 @@ static int run_image_inspect(int argc, char **argv)
 const struct command command_image_inspect = {
 	.name = "image inspect",
 	.summary = "show what a guest image is made of",
-	.usage = "Usage: jobvm image inspect [--json] IMAGEDIR\n"
-		 "Check a guest image's parts and show what it is made of.\n\n"
-		 "  --json               image.json itself, with digests and sources\n"
-		 "  --quiet              no warnings or notes\n",
+	.usage =
+		"Usage: jobvm image inspect [--json] IMAGEDIR\n"
+		"Check a guest image's parts against their digests and show what it is made of.\n\n"
+		"  --json               image.json itself, with digests and sources\n"
+		"  --quiet              no warnings or notes\n",
 	.run = run_image_inspect,
 };

@@ -104,6 +104,10 @@ int execute(const struct execution *execution, const struct manifest *manifest,
 
 	if (find_image(execution->job->image_path, &image, error))
 		return -1;
+	if (verify_image(&image, error)) {
+		image_free(&image);
+		return -1;
+	}
 	int accel = accel_choose((enum job_accel)execution->job->accel,
 				 execution->job->require_hardware, &image, error);
 	if (accel < 0) {

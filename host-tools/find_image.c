@@ -1,12 +1,16 @@
 #include "host-tools/find_image.h"
 
+#include <errno.h>
 #include <libgen.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
+
+#include "imagebuilder/verify.h"
 
 /* BIN/jobvm has its parts beside it in a build, and in BIN/../share/jobvm where it is installed. */
 static void beside_executable(const char *name, bool installed, char *path, size_t size)
@@ -56,4 +60,36 @@ int find_image(const char *given, struct image *image, struct error *error)
 		return error_set(error, "no guest image: name one with --image, or make one with "
 					"'jobvm image build -o DIR' and set JOBVM_IMAGE=DIR");
 	return image_load(path, image, error);
+}
+
+/* The directory for jobvm's cache, made if need be; an empty PATH if there can be none. */
+static void cache_directory(char *path, size_t size)
+{
+	const char *cache = getenv("XDG_CACHE_HOME");
+	const char *home = getenv("HOME");
+	int length;
+
+	if (cache && *cache == '/')
+		length = snprintf(path, size, "%s", cache);
+	else if (geteuid() == 0)
+		length = snprintf(path, size, "/var/cache");
+	else
+		length = snprintf(path, size, "%s/.cache", home && *home == '/' ? home : "");
+	if (length >= (int)(size - sizeof("/jobvm"))) {
+		path[0] = '\0';
+		return;
+	}
+	mkdir(path, 0700);
+	snprintf(path + length, size - (size_t)length, "/jobvm");
+	if (mkdir(path, 0755) && errno != EEXIST)
+		path[0] = '\0';
+}
+
+int verify_image(const struct image *image, struct error *error)
+{
+	char directory[PATH_MAX], memory[PATH_MAX + sizeof("/verified")];
+
+	cache_directory(directory, sizeof(directory));
+	snprintf(memory, sizeof(memory), "%s/verified", directory);
+	return image_verify(image, directory[0] ? memory : NULL, error);
 }

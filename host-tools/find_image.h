@@ -11,6 +11,12 @@
  */
 int find_image(const char *given, struct image *image, struct error *error);
 
+/*
+ * Compares IMAGE's parts with their digests, but for those that this user's cache says were whole
+ * when they were last read and have not been written since. -1 with ERROR set.
+ */
+int verify_image(const struct image *image, struct error *error);
+
 /* Where the default image's parts are for `image build`: NAME beside the executable, or installed.
  */
 int find_part(const char *name, char *path, size_t size);

@@ -42,9 +42,11 @@ int image_build(const struct image_build_options *options, struct error *error);
 /* A guest image as image.json describes it; strings are owned by the struct. */
 struct image {
 	char *directory;
-	char *kernel;  /* path */
-	char *initrd;  /* path, or NULL */
-	char *root;    /* path */
+	char *kernel; /* path */
+	char *initrd; /* path, or NULL */
+	char *root;   /* path */
+	/* The parts' digests, in hexadecimal; the initrd's is NULL when there is none. */
+	char *kernel_sha256, *initrd_sha256, *root_sha256;
 	char *release; /* of the kernel */
 	char *machine; /* QEMU's machine type: "pc" or "microvm" */
 	char *architecture;
@@ -53,7 +55,8 @@ struct image {
 
 /*
  * Loads DIRECTORY/image.json and checks that the format is ours and that the parts are there
- * with the sizes that it says; digests are not checked. -1 with ERROR set and nothing to free.
+ * with the sizes that it says; image_verify checks the digests. -1 with ERROR set and nothing to
+ * free.
  */
 int image_load(const char *directory, struct image *image, struct error *error);
 /* Frees what IMAGE holds; an image that was freed or zeroed is allowed. */

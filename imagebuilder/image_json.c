@@ -213,7 +213,7 @@ static int check_size(const struct loader *loader, const char *part, const char 
 	return 0;
 }
 
-static int load_part(const struct loader *loader, const char *part, char **path,
+static int load_part(const struct loader *loader, const char *part, char **path, char **sha256,
 		     struct error *error)
 {
 	json_t *file = find(loader, part, "file", JSON_STRING, error);
@@ -225,7 +225,8 @@ static int load_part(const struct loader *loader, const char *part, char **path,
 	if (!*name || strchr(name, '/') || strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
 		return error_set(error, "%s: '%s.file' is not the name of a file in the image",
 				 loader->file, part);
-	if (check_size(loader, part, name, error))
+	if (check_size(loader, part, name, error) ||
+	    load_string(loader, part, "sha256", sha256, error))
 		return -1;
 	if (asprintf(path, "%s/%s", loader->directory, name) < 0) {
 		*path = NULL;
@@ -243,11 +244,11 @@ static int load_fields(const struct loader *loader, struct image *image, struct 
 	    load_choice(loader, "architecture", architectures, &image->architecture, error) ||
 	    load_choice(loader, "machine", machines, &image->machine, error) ||
 	    load_string(loader, "kernel", "release", &image->release, error) ||
-	    load_part(loader, "kernel", &image->kernel, error) ||
-	    load_part(loader, "root", &image->root, error))
+	    load_part(loader, "kernel", &image->kernel, &image->kernel_sha256, error) ||
+	    load_part(loader, "root", &image->root, &image->root_sha256, error))
 		return -1;
 	if (!json_is_null(json_object_get(loader->json, "initrd")) &&
-	    load_part(loader, "initrd", &image->initrd, error))
+	    load_part(loader, "initrd", &image->initrd, &image->initrd_sha256, error))
 		return -1;
 	image->directory = strdup(loader->directory);
 	image->json = dump(loader->json);
@@ -307,6 +308,9 @@ void image_free(struct image *image)
 	free(image->kernel);
 	free(image->initrd);
 	free(image->root);
+	free(image->kernel_sha256);
+	free(image->initrd_sha256);
+	free(image->root_sha256);
 	free(image->release);
 	free(image->machine);
 	free(image->architecture);

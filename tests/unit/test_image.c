@@ -5,6 +5,7 @@
 #include "fsimage/reader.h"
 #include "imagebuilder/image.h"
 #include "imagebuilder/kernel.h"
+#include "imagebuilder/verify.h"
 #include "jobdisk/layout.h"
 #include "tests/unit/scratch.h"
 
@@ -97,14 +98,17 @@ static void other_files_are_no_kernels(void **state)
 /* What image_build writes, as far as image_load reads it. */
 static const char good_json[] =
 	"{\"format_version\": 1, \"architecture\": \"x86_64\", \"machine\": \"pc\",\n"
-	" \"kernel\": {\"file\": \"kernel\", \"release\": \"6.1.0\", \"size_bytes\": 6},\n"
-	" \"initrd\": {\"file\": \"initrd\", \"size_bytes\": 7},\n"
-	" \"root\": {\"file\": \"root.img\", \"size_bytes\": 4}}\n";
+	" \"kernel\": {\"file\": \"kernel\", \"release\": \"6.1.0\", \"size_bytes\": 6,\n"
+	"  \"sha256\": \"6923dd1bc0460082c5d55a831908c24a282860b7f1cd6c2b79cf1bc8857c639c\"},\n"
+	" \"initrd\": {\"file\": \"initrd\", \"size_bytes\": 7,\n"
+	"  \"sha256\": \"92ed92297a249e4f6684c16c22ea15c4cb5901699b7f565460c6e25455b9f7c8\"},\n"
+	" \"root\": {\"file\": \"root.img\", \"size_bytes\": 4,\n"
+	"  \"sha256\": \"4813494d137e1631bba301d5acab6e7bb7aa74ce1185d456565ef51d737677b2\"}}\n";
 
 /* An image directory with good_json, its first FROM replaced by TO. */
 static void write_image(const char *from, const char *to)
 {
-	char json[1024];
+	char json[2048];
 	const char *at = strstr(good_json, from);
 
 	assert_non_null(at);
@@ -144,7 +148,10 @@ static void good_image_is_loaded(void **state)
 	assert_non_null(strstr(image.json, "\"size_bytes\": 7"));
 	image_free(&image);
 
-	write_image("{\"file\": \"initrd\", \"size_bytes\": 7}", "null");
+	write_image(
+		"{\"file\": \"initrd\", \"size_bytes\": 7,\n"
+		"  \"sha256\": \"92ed92297a249e4f6684c16c22ea15c4cb5901699b7f565460c6e25455b9f7c8\"}",
+		"null");
 	assert_int_equal(image_load("image", &image, &error), 0);
 	assert_null(image.initrd);
 	image_free(&image);
@@ -179,6 +186,7 @@ static void bad_image_json_is_refused_by_field(void **state)
 		 "'initrd.file' is not the name of a file in the image"},
 		{"\"root.img\"", "\"..\"", "'root.file' is not the name of a file in the image"},
 		{"\"root.img\"", "\"r\"", "'root.file': image/r: No such file or directory"},
+		{"\"sha256\"", "\"md5\"", "'kernel.sha256' is missing"},
 		{"\"size_bytes\": 4", "\"size_bytes\": 5",
 		 "'root.size_bytes' is 5, but image/root.img has 4 bytes"},
 	};
@@ -206,6 +214,87 @@ static void link_out_of_the_image_is_refused(void **state)
 	assert_int_equal(symlink("../elsewhere", "image/root.img"), 0);
 	assert_load_fails_with(
 		"image", "image/image.json: 'root.file': image/root.img is not a regular file");
+}
+
+/* --- verifying --- */
+
+/* Verifies the image in `image`; NULL: whole, else the error's text. */
+static const char *verify(const char *memory)
+{
+	static struct error error;
+	struct image image;
+
+	assert_int_equal(image_load("image", &image, &error), 0);
+	int result = image_verify(&image, memory, &error);
+	image_free(&image);
+	return result ? error.text : NULL;
+}
+
+/* Writes bytes of the same number over a part and gives it its times back, but for ctime. */
+static void damage(const char *path, const char *text)
+{
+	struct stat stat;
+
+	assert_int_equal(lstat(path, &stat), 0);
+	scratch_write_text(path, text);
+	assert_int_equal(
+		utimensat(AT_FDCWD, path, (struct timespec[]){stat.st_atim, stat.st_mtim}, 0), 0);
+}
+
+static void changed_part_is_named(void **state)
+{
+	(void)state;
+	write_image("", "");
+	assert_null(verify(NULL));
+	damage("image/initrd", "initrd?");
+	assert_string_equal(verify(NULL), "image/initrd: the image's initrd is damaged or was "
+					  "changed since it was built");
+	write_image("", "");
+	damage("image/root.img", "boot");
+	assert_string_equal(verify(NULL), "image/root.img: the image's root is damaged or was "
+					  "changed since it was built");
+}
+
+static size_t size_of(const char *path)
+{
+	struct stat stat;
+
+	assert_int_equal(lstat(path, &stat), 0);
+	return (size_t)stat.st_size;
+}
+
+static void whole_parts_are_remembered(void **state)
+{
+	(void)state;
+	write_image("", "");
+	/* What was written just now may be written again in the same tick of its time. */
+	assert_null(verify("memory"));
+	assert_int_equal(size_of("memory"), 0);
+	sleep(4);
+	assert_null(verify("memory"));
+	size_t remembered = size_of("memory");
+	assert_true(remembered > 3 * 64);
+	assert_null(verify("memory"));
+	assert_int_equal(size_of("memory"), remembered);
+	damage("image/kernel", "KERNEL");
+	assert_string_equal(verify("memory"), "image/kernel: the image's kernel is damaged or was "
+					      "changed since it was built");
+}
+
+/* What others could have written is not believed: here, that another image's parts are whole. */
+static void foreign_memory_is_not_believed(void **state)
+{
+	(void)state;
+	write_image("", "");
+	sleep(4);
+	assert_null(verify("memory"));
+	size_t remembered = size_of("memory");
+	assert_int_equal(chmod("memory", 0666), 0);
+	assert_null(verify("memory"));
+	assert_int_equal(size_of("memory"), remembered);
+	assert_int_equal(symlink("memory", "link"), 0);
+	assert_null(verify("link"));
+	assert_null(verify("no/such/directory"));
 }
 
 /* --- building --- */
@@ -315,6 +404,38 @@ static void built_image_loads(void **state)
 	assert_int_equal(lstat("image/kernel", &stat), 0);
 	assert_int_equal(stat.st_mode, S_IFREG | 0644);
 	assert_int_equal(stat.st_size, 0x400);
+}
+
+/* A kernel that needs no modules starts PID 1 from the root. */
+static void image_of_a_vmlinux_has_no_initrd(void **state)
+{
+	const char *const from[] = {"tree", NULL};
+	const struct image_build_options options = {
+		.output = "image", .from = from, .kernel = "vmlinux", .init = "init"};
+	struct image image;
+	struct error error;
+
+	(void)state;
+	scratch_write_text("tree/file", "");
+	scratch_write_text("init", "#!init");
+	write_vmlinux("vmlinux", EM_X86_64, "Linux version 6.1.9 ");
+	assert_int_equal(image_build(&options, &error), 0);
+	assert_int_equal(image_load("image", &image, &error), 0);
+	assert_null(image.initrd);
+	assert_string_equal(image.machine, "microvm");
+	image_free(&image);
+	assert_int_equal(access("image/initrd", F_OK), -1);
+
+	struct fsimage *root = open_root("image/root.img");
+	assert_int_equal(stat_in(root, ".jobvm").mode, S_IFDIR | 0555);
+	assert_int_equal(stat_in(root, ".jobvm/init").mode, S_IFREG | 0555);
+	assert_text_in(root, ".jobvm/init", "#!init");
+	fsimage_close(root);
+
+	scratch_write_text("tree/.jobvm/init", "the source's own");
+	assert_int_equal(rename("image", "old"), 0);
+	assert_int_equal(image_build(&options, &error), -1);
+	assert_string_equal(error.text, "a source has /.jobvm, which jobvm needs for itself");
 }
 
 static void mount_points_are_made_where_missing(void **state)
@@ -449,7 +570,11 @@ int main(void)
 		IN_SCRATCH(missing_image_says_how_to_make_one),
 		IN_SCRATCH(bad_image_json_is_refused_by_field),
 		IN_SCRATCH(link_out_of_the_image_is_refused),
+		IN_SCRATCH(changed_part_is_named),
+		IN_SCRATCH(whole_parts_are_remembered),
+		IN_SCRATCH(foreign_memory_is_not_believed),
 		IN_SCRATCH(built_image_loads),
+		IN_SCRATCH(image_of_a_vmlinux_has_no_initrd),
 		IN_SCRATCH(mount_points_are_made_where_missing),
 		IN_SCRATCH(later_sources_replace_earlier_ones),
 		IN_SCRATCH(same_inputs_give_the_same_bytes),
