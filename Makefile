@@ -192,6 +192,11 @@ check-unit: unit-tests
 check-system: all $(guest_programs)
 	tests/run system
 
+# The system tests that depend on the guest kernel, with the tuned one.
+check-tuned: all $(guest_programs)
+	@$(MAKE) --no-print-directory image-tuned
+	tests/run tuned
+
 unit-tests: $(unit_tests)
 
 $B/guest-programs/%: tests/system/guest/%.c $B/guest.flags

@@ -152,7 +152,7 @@ load helper
 	mke2fs -q -t ext4 foreign
 	truncate -s 8M labelled
 	mke2fs -q -t ext4 -L JOBVM-JOB labelled
-	cp "$build/image/root.img" root
+	cp "$image/root.img" root
 	printf 'QFI\xfb\0\0\0\3' >qcow2
 	truncate -s 1M qcow2
 	mkdir directory

@@ -18,12 +18,26 @@ failed_as() {
 }
 
 @test "a panic before the job is boot_failed" {
-	cp -r "$build/image" image
-	# An initrd of another kind: the kernel finds no init in it.
-	head -c 1024 /dev/zero >image/initrd
-	jq '.initrd.size_bytes = 1024' image/image.json >new.json && mv new.json image/image.json
+	cp -r "$image" image
+	# The part from which the kernel starts PID 1 is of another kind.
+	part=$(jq -r 'if .initrd then "initrd" else "root" end' image/image.json)
+	file=$(jq -r ".$part.file" image/image.json)
+	head -c 1024 /dev/zero >"image/$file"
+	jq --arg part "$part" --arg sha256 "$(sha256sum <"image/$file" | cut -d" " -f1)" \
+		'.[$part] += {size_bytes: 1024, $sha256}' image/image.json >new.json
+	mv new.json image/image.json
 	run --separate-stderr -125 jobvm run --image image -o out -- true
 	failed_as boot_failed
+}
+
+@test "an image that was damaged since it was built is refused by the part's name" {
+	cp -r "$image" image
+	run --separate-stderr -0 jobvm image inspect image
+	printf X | dd of=image/root.img bs=1 seek=4000 conv=notrunc status=none
+	run --separate-stderr -125 jobvm run --image image -- true
+	says "image/root.img: the image's root is damaged or was changed since it was built"
+	run --separate-stderr -125 jobvm image inspect image
+	says "image/root.img: the image's root is damaged"
 }
 
 @test "a QEMU that is killed is vmm_failed" {
@@ -78,6 +92,7 @@ failed_as() {
 }
 
 @test "a power-off behind PID 1's back is incomplete" {
+	[ "$(jq -r .machine "$image/image.json")" = pc ] || skip "a microvm has no power switch"
 	run --separate-stderr -125 jobvm run -o out --user root --privileged -- \
 		sh -c 'echo o >/proc/sysrq-trigger; sleep 100'
 	failed_as incomplete

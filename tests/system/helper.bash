@@ -4,10 +4,14 @@ bats_require_minimum_version 1.5.0
 root=$(cd "$BATS_TEST_DIRNAME/../.." && pwd)
 build=$(cd "${B:-$root/build}" && pwd)
 
+# The guest image under test.
+image=$(cd "${JOBVM_IMAGE:-$build/image}" && pwd)
+[ -z "${JOBVM_IMAGE:-}" ] || export JOBVM_IMAGE=$image
+
 setup() {
 	mkdir "$BATS_TEST_TMPDIR/work"
 	cd "$BATS_TEST_TMPDIR/work"
-	export TMPDIR=$PWD
+	export TMPDIR=$PWD XDG_CACHE_HOME=$BATS_RUN_TMPDIR
 }
 
 teardown() {

@@ -18,9 +18,12 @@ attempts() {
 @test "a privileged job breaks them, and the report says that it was one" {
 	run --separate-stderr jobvm run -o out --user root --privileged \
 		-i "$build/guest-programs/walls" -- ./walls
-	[ "$status" -ge 20 ]
+	# The tuned kernel lacks what some attempts are about.
+	[ "$status" -ge 15 ]
 	[[ "$output" == *"BREACHED: make a block device"* ]]
-	[[ "$output" == *"BREACHED: load a module"* ]]
+	[[ "$output" == *"BREACHED: set the clock"* ]]
+	[ "$(jq '.modules | length' "$image/image.json")" -eq 0 ] ||
+		[[ "$output" == *"BREACHED: load a module"* ]]
 	[ "$(report .guest.privileged)" = true ]
 	[ "$(report .manifest.privileged)" = true ]
 }
@@ -80,7 +83,7 @@ attempts() {
 	fi
 	# Nothing but: null, the log's and ports' sockets, event descriptors, kernel, root, job disk.
 	awk '/->/ { sub(/.*-> /, ""); print }' fds | grep -vE \
-		"^(/dev/null|socket:\[[0-9]+\]|anon_inode:\[(eventfd|eventpoll|signalfd|io_uring|timerfd)\]|$build/image/(kernel|initrd|root.img)|$TMPDIR/#[0-9]+ \(deleted\))$" && return 1
+		"^(/dev/null|socket:\[[0-9]+\]|anon_inode:\[(eventfd|eventpoll|signalfd|io_uring|timerfd)\]|$image/(kernel|initrd|root.img)|$TMPDIR/#[0-9]+ \(deleted\))$" && return 1
 	# None of its sockets is one of the network.
 	for inode in $(grep -oP 'socket:\[\K[0-9]+' fds); do
 		! grep -qw "$inode" net
