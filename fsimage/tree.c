@@ -111,6 +111,14 @@ struct host_path node_path(const struct fsnode *node)
 	return path;
 }
 
+int node_check_size(const char *name, uint64_t size_bytes, struct error *error)
+{
+	if (size_bytes <= NODE_BYTES_MAX)
+		return 0;
+	return error_set(error, "'%s' has %llu bytes, more than the %llu that ext4 has room for",
+			 name, (unsigned long long)size_bytes, NODE_BYTES_MAX);
+}
+
 uint64_t node_data_bytes(const struct fsnode *node)
 {
 	if (!S_ISREG(node->meta.mode) || node->same_as)
@@ -375,6 +383,8 @@ struct fsnode *fstree_add_runs(struct fstree *tree, struct fsnode *directory, co
 			       const struct fsrun *runs, size_t run_count, uint64_t size_bytes,
 			       struct error *error)
 {
+	if (node_check_size(name, size_bytes, error))
+		return NULL;
 	if (!runs_are_in_order(runs, run_count, size_bytes)) {
 		error_set(error, "%s: the pieces of '%s' overlap or lie outside of it", source_name,
 			  name);
@@ -478,6 +488,26 @@ void fstree_set_meta(struct fsnode *node, const struct fsmeta *meta)
 void fstree_add_mode(struct fsnode *node, mode_t permissions)
 {
 	node_target(node)->meta.mode |= permissions & 07777;
+}
+
+const struct fsmeta *fstree_meta(const struct fsnode *node)
+{
+	return node->same_as ? &node->same_as->meta : &node->meta;
+}
+
+size_t fstree_symlink(const struct fsnode *node, char *target, size_t size)
+{
+	const struct fsnode *file = node->same_as ? node->same_as : node;
+	size_t length = file->content.size < size ? file->content.size : size - 1;
+
+	memcpy(target, file->content.bytes, length);
+	target[length] = '\0';
+	return length;
+}
+
+struct fsnode *fstree_first_child(const struct fsnode *directory)
+{
+	return directory->directory.first_child;
 }
 
 struct fstotals fstree_totals(const struct fstree *tree)

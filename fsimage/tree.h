@@ -127,6 +127,19 @@ void fstree_set_meta(struct fsnode *node, const struct fsmeta *meta);
 int fstree_set_xattr(struct fstree *tree, struct fsnode *node, const char *name, const void *value,
 		     size_t size, struct error *error);
 
+/* Takes all extended attributes from it. */
+void fstree_clear_xattrs(struct fsnode *node);
+
+/* The metadata of the file that NODE is a name of, until it changes. */
+const struct fsmeta *fstree_meta(const struct fsnode *node);
+/*
+ * Copies the target of the symlink NODE, cut to fit, with a final NUL into TARGET, which has SIZE
+ * bytes. Returns its length as copied.
+ */
+size_t fstree_symlink(const struct fsnode *node, char *target, size_t size);
+/* One of the names in DIRECTORY, or NULL when there are none. */
+struct fsnode *fstree_first_child(const struct fsnode *directory);
+
 /* How many names and how many bytes of file data (holes not counted) the tree holds so far. */
 struct fstotals {
 	uint64_t nodes;

@@ -73,3 +73,8 @@ int fstree_set_xattr(struct fstree *tree, struct fsnode *node, const char *name,
 	insert(file, xattr);
 	return 0;
 }
+
+void fstree_clear_xattrs(struct fsnode *node)
+{
+	node_clear_xattrs(node_target(node));
+}

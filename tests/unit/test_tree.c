@@ -404,6 +404,68 @@ static void wrong_attributes_are_errors(void **state)
 	fstree_free(tree);
 }
 
+/* --- sizes --- */
+
+static void files_larger_than_ext4_has_them_are_errors(void **state)
+{
+	const uint64_t most = 0xffffffffULL * FSIMAGE_BLOCK_BYTES;
+	const struct fsrun first = {0, 0, 1};
+	struct fstree *tree = new_tree();
+	struct fsnode *root = fstree_root(tree);
+
+	(void)state;
+	scratch_write_text("archive", "x");
+	int fd = open("archive", O_RDONLY);
+	assert_null(fstree_add_runs(tree, root, "larger", &plain, fd, "archive", &first, 1,
+				    most + 1, &test_error));
+	assert_non_null(strstr(test_error.text, "'larger' has 17592186040321 bytes, more than"));
+	assert_non_null(fstree_add_runs(tree, root, "largest", &plain, fd, "archive", &first, 1,
+					most, &test_error));
+	make_checked_image(tree);
+	close(fd);
+}
+
+/* --- looking --- */
+
+static void trees_tell_what_is_in_them(void **state)
+{
+	struct fstree *tree = new_tree();
+	struct fsnode *root = fstree_root(tree), *link, *other;
+	char target[8];
+
+	(void)state;
+	assert_null(fstree_first_child(root));
+	link = fstree_add_symlink(tree, root, "link", &plain, "a/target", &test_error);
+	assert_ptr_equal(fstree_first_child(root), link);
+	other = fstree_add_link(tree, root, "other", link, &test_error);
+	assert_int_equal(fstree_meta(other)->mode, S_IFLNK | 0644);
+	assert_int_equal(fstree_symlink(other, target, sizeof(target)), 7);
+	assert_string_equal(target, "a/targe");
+	fstree_remove(tree, link);
+	assert_ptr_equal(fstree_first_child(root), other);
+	assert_int_equal(fstree_symlink(other, target, sizeof(target)), 7);
+	fstree_free(tree);
+}
+
+static void cleared_attributes_are_gone(void **state)
+{
+	struct fstree *tree = new_tree();
+	struct fsnode *root = fstree_root(tree);
+	struct fsnode *file = add_text(tree, root, "file", "x");
+	struct fsnode *link = fstree_add_link(tree, root, "link", file, &test_error);
+	size_t size;
+
+	(void)state;
+	assert_success(fstree_set_xattr(tree, file, "user.first", "unseen", 6, &test_error));
+	fstree_clear_xattrs(link);
+	assert_success(fstree_set_xattr(tree, file, "user.second", "seen", 4, &test_error));
+	make_checked_image(tree);
+	char *image = scratch_read("test.img", &size);
+	assert_null(memmem(image, size, "unseen", 6));
+	assert_non_null(memmem(image, size, "seen", 4));
+	free(image);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -419,6 +481,9 @@ int main(void)
 		IN_SCRATCH(wrong_runs_are_errors),
 		IN_SCRATCH(files_of_16_tib),
 		IN_SCRATCH(wrong_attributes_are_errors),
+		IN_SCRATCH(files_larger_than_ext4_has_them_are_errors),
+		IN_SCRATCH(trees_tell_what_is_in_them),
+		IN_SCRATCH(cleared_attributes_are_gone),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
