@@ -29,12 +29,13 @@ WARNINGS := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototy
 HARDENED := -fstack-protector-strong -fstack-clash-protection -fcf-protection \
 	-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
 
-HOST_PACKAGES := ext2fs blkid uuid libcrypto jansson libkmod libarchive
+HOST_PACKAGES := ext2fs blkid uuid libcrypto jansson libkmod libarchive zlib
 # What a host needs to build and to run, and what the tests need on top.
 BUILD_DEBS := gcc libc6-dev make pkg-config musl-tools linux-libc-dev libext2fs-dev libblkid-dev \
-	uuid-dev libssl-dev libjansson-dev libkmod-dev libarchive-dev qemu-system-x86
+	uuid-dev libssl-dev libjansson-dev libkmod-dev libarchive-dev zlib1g-dev \
+	qemu-system-x86
 TEST_DEBS := bats parallel jq e2fsprogs libcmocka-dev sudo mandoc procps debootstrap git bindfs \
-	attr xfsprogs
+	attr xfsprogs umoci mmdebstrap xz-utils zstd bzip2
 KERNEL_DEBS := bc bison flex libelf-dev xz-utils
 LINT_DEBS := clang-format clang-tidy cppcheck
 

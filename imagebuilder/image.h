@@ -15,8 +15,12 @@
 struct image_build_options {
 	const char *output; /* the image directory to make; must not exist, but its parent */
 	/*
-	 * Directories, NULL-terminated, stacked in order: a file of a later one replaces what
-	 * an earlier one has there, directories are merged. Missing mount points are added.
+	 * Sources, NULL-terminated, stacked in order: a file of a later one replaces what an
+	 * earlier one has there, directories are merged. Missing mount points are added. Each is
+	 *   DIR                  a host directory
+	 *   FILE, or "-"         a tar archive, plain or compressed by gzip, bzip2, xz or zstd
+	 *   oci:DIR[:TAG]        an image of an OCI layout, for linux/amd64
+	 *   oci:FILE[:TAG]       the same in a tar archive
 	 */
 	const char *const *from;
 	const char *kernel;  /* bzImage or vmlinux */
@@ -34,10 +38,24 @@ struct image_build_options {
 /*
  * Builds the image beside its name, syncs it and renames it. On failure nothing is left, -1 is
  * returned and ERROR is set. The same inputs give the same bytes, wherever they are; times after
- * SOURCE_DATE_EPOCH (from the environment, in seconds) are clamped to it. Owners are kept when
- * root builds; otherwise the caller's own files become root's.
+ * SOURCE_DATE_EPOCH (from the environment, in seconds) are clamped to it. Owners in directories
+ * are kept when root builds; otherwise the caller's own files become root's. Owners, modes,
+ * attributes and devices of archives and OCI images are theirs, whoever builds.
  */
 int image_build(const struct image_build_options *options, struct error *error);
+
+/*
+ * What an image says of the processes in it: what the topmost OCI image's config had. Lists end
+ * with NULL; a list or text that there is not is NULL. In image.json they are strings and lists
+ * of strings in the object `defaults`, under the names here.
+ */
+struct image_defaults {
+	char **environment;	 /* Env: NAME=VALUE */
+	char **entrypoint;	 /* Entrypoint */
+	char **command;		 /* Cmd */
+	char *user;		 /* User; jobs do not get it: an image does not say who a job is */
+	char *working_directory; /* WorkingDir; jobs start in their workspace all the same */
+};
 
 /* A guest image as image.json describes it; strings are owned by the struct. */
 struct image {
@@ -50,6 +68,7 @@ struct image {
 	char *release; /* of the kernel */
 	char *machine; /* QEMU's machine type: "pc" or "microvm" */
 	char *architecture;
+	struct image_defaults defaults;
 	char *json; /* the whole of image.json */
 };
 

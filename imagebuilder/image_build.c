@@ -189,7 +189,15 @@ static bool needs_initrd(const struct build *build)
 
 static int make_root_tree(struct build *build, struct error *error)
 {
-	if (root_tree_build(build->options->from, build->now, build->latest, &build->tree, error))
+	const struct root_tree_options options = {
+		.from = build->options->from,
+		.now = build->now,
+		.latest = build->latest,
+		.spool_directory_fd = build->directory_fd,
+		.spool_name = build->output,
+	};
+
+	if (root_tree_build(&options, &build->tree, error))
 		return -1;
 	if (!needs_initrd(build) &&
 	    root_tree_add_init(&build->tree, build->options->init, build->now, error))

@@ -11,6 +11,7 @@
 
 #include "imagebuilder/files.h"
 #include "imagebuilder/image.h"
+#include "imagebuilder/image_defaults.h"
 #include "jobdisk/layout.h"
 
 /* Keys in order of name: the bytes depend on nothing else than the facts. */
@@ -63,18 +64,32 @@ static json_t *pack_modules(const struct module_list *modules)
 }
 
 /* Without paths: the same sources elsewhere shall give the same image. */
+static json_t *pack_source(const struct root_source *source)
+{
+	char hex[DIGEST_HEX_BYTES], prefixed[sizeof("sha256:") + DIGEST_HEX_BYTES];
+	json_int_t nodes = (json_int_t)source->nodes;
+
+	digest_hex(source->kind == SOURCE_DIRECTORY ? source->metadata_digest : source->sha256,
+		   hex);
+	snprintf(prefixed, sizeof(prefixed), "sha256:%s", hex);
+	switch (source->kind) {
+	case SOURCE_DIRECTORY:
+		return json_pack("{s:s, s:I, s:s}", "kind", "directory", "nodes", nodes,
+				 "metadata_sha256", hex);
+	case SOURCE_TAR:
+		return json_pack("{s:s, s:I, s:s}", "kind", "tar", "nodes", nodes, "sha256", hex);
+	default:
+		return json_pack("{s:s, s:I, s:s}", "kind", "oci", "nodes", nodes, "manifest",
+				 prefixed);
+	}
+}
+
 static json_t *pack_sources(const struct root_tree *tree)
 {
 	json_t *array = json_array();
 
 	for (size_t i = 0; i < tree->source_count; i++) {
-		const struct root_source *source = &tree->sources[i];
-		char hex[DIGEST_HEX_BYTES];
-
-		digest_hex(source->metadata_digest, hex);
-		json_t *object = json_pack("{s:s, s:I, s:s}", "kind", "directory", "nodes",
-					   (json_int_t)source->nodes, "metadata_sha256", hex);
-		if (json_array_append_new(array, object)) {
+		if (json_array_append_new(array, pack_source(&tree->sources[i]))) {
 			json_decref(array);
 			return NULL;
 		}
@@ -85,7 +100,7 @@ static json_t *pack_sources(const struct root_tree *tree)
 static json_t *pack_image(const struct image_facts *facts)
 {
 	/* clang-format off */
-	return json_pack("{s:i, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:{}}",
+	return json_pack("{s:i, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
 			 "format_version", IMAGE_FORMAT_VERSION,
 			 "architecture", IMAGE_ARCHITECTURE,
 			 "machine", facts->machine,
@@ -95,7 +110,7 @@ static json_t *pack_image(const struct image_facts *facts)
 			 "init", pack_init(facts->init_sha256),
 			 "modules", pack_modules(facts->modules),
 			 "sources", pack_sources(facts->tree),
-			 "defaults");
+			 "defaults", image_defaults_pack(&facts->tree->defaults));
 	/* clang-format on */
 }
 
@@ -250,6 +265,11 @@ static int load_fields(const struct loader *loader, struct image *image, struct 
 	if (!json_is_null(json_object_get(loader->json, "initrd")) &&
 	    load_part(loader, "initrd", &image->initrd, &image->initrd_sha256, error))
 		return -1;
+	/* An image that was made by hand may leave them out. */
+	json_t *defaults = json_object_get(loader->json, "defaults");
+	if (defaults &&
+	    image_defaults_parse(defaults, DEFAULTS_OF_IMAGE, "defaults", &image->defaults, error))
+		return error_prefix(error, "%s", loader->file);
 	image->directory = strdup(loader->directory);
 	image->json = dump(loader->json);
 	return image->directory && image->json ? 0 : error_set(error, "out of memory");
@@ -314,6 +334,7 @@ void image_free(struct image *image)
 	free(image->release);
 	free(image->machine);
 	free(image->architecture);
+	image_defaults_free(&image->defaults);
 	free(image->json);
 	*image = (struct image){0};
 }

@@ -1,8 +1,5 @@
 #include "imagebuilder/root_tree.h"
 
-#include <fcntl.h>
-#include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -10,6 +7,7 @@
 #include <unistd.h>
 
 #include "imagebuilder/files.h"
+#include "imagebuilder/image_defaults.h"
 #include "jobdisk/layout.h"
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -25,155 +23,6 @@ static const struct mount_point {
 	{NULL, "var", 0755},  {"var", "tmp", 01777}, {NULL, "root", 0700},
 };
 
-/* A walk through one source. */
-struct stacking {
-	struct root_tree *root;
-	struct root_source *source;
-	time_t latest;
-	struct digest *digest;
-};
-
-static struct fsmeta meta_of(const struct stat *stat, time_t latest)
-{
-	bool becomes_root = geteuid() != 0 && stat->st_uid == geteuid();
-	struct fsmeta meta = {
-		.mode = stat->st_mode,
-		.uid = becomes_root ? 0 : stat->st_uid,
-		.gid = becomes_root ? 0 : stat->st_gid,
-		.mtime = stat->st_mtim,
-	};
-
-	if (meta.mtime.tv_sec >= latest)
-		meta.mtime = (struct timespec){.tv_sec = latest};
-	return meta;
-}
-
-static int digest_node(struct stacking *stacking, const char *path, const FTSENT *entry,
-		       const struct fsmeta *meta, struct error *error)
-{
-	const struct stat *stat = entry->fts_statp;
-	char numbers[128], target[PATH_MAX];
-	ssize_t target_length = 0;
-
-	if (S_ISLNK(meta->mode))
-		target_length = readlink(entry->fts_accpath, target, sizeof(target));
-	if (target_length < 0)
-		return error_errno(error, "read link %s", entry->fts_path);
-	snprintf(
-		numbers, sizeof(numbers), "%o %u %u %lld.%09ld %llu %zd", meta->mode, meta->uid,
-		meta->gid, (long long)meta->mtime.tv_sec, meta->mtime.tv_nsec,
-		(unsigned long long)(S_ISREG(meta->mode) ? (uint64_t)stat->st_size : stat->st_rdev),
-		target_length);
-	digest_add(stacking->digest, path, strlen(path) + 1);
-	digest_add(stacking->digest, numbers, strlen(numbers) + 1);
-	digest_add(stacking->digest, target, (size_t)target_length);
-	return 0;
-}
-
-/* Whether a later source has something else than a directory at PATH. */
-static bool is_replaced(const struct stacking *stacking, const char *path)
-{
-	const struct root_tree *root = stacking->root;
-	struct stat stat;
-
-	for (const struct root_source *later = stacking->source + 1;
-	     later < root->sources + root->source_count; later++)
-		if (fstatat(later->fd, path, &stat, AT_SYMLINK_NOFOLLOW) == 0 &&
-		    !S_ISDIR(stat.st_mode))
-			return true;
-	return false;
-}
-
-/*
- * Sources are stacked from the last to the first: what is there already came from a later one and
- * stays.
- */
-static int stack_node(struct stacking *stacking, FTS *walk, FTSENT *entry, const char *path,
-		      const struct fsmeta *meta, struct error *error)
-{
-	struct fstree *tree = stacking->root->tree;
-	struct fsnode *parent = entry->fts_parent->fts_pointer;
-	struct fsnode *node = fstree_child(parent, entry->fts_name);
-	struct fsimport import = {
-		.override_owner = true,
-		.uid = meta->uid,
-		.gid = meta->gid,
-		.clamp_mtime = true,
-		.latest_mtime = stacking->latest,
-	};
-
-	if (S_ISDIR(meta->mode)) {
-		if (node && is_replaced(stacking, path))
-			return fts_set(walk, entry, FTS_SKIP);
-		if (!node)
-			node = fstree_add_directory(tree, parent, entry->fts_name, meta, error);
-		entry->fts_pointer = node;
-		return node ? 0 : -1;
-	}
-	if (node || S_ISSOCK(meta->mode))
-		return 0;
-	node = fstree_import(tree, parent, entry->fts_name, AT_FDCWD, entry->fts_accpath, &import,
-			     error);
-	return node ? 0 : -1;
-}
-
-static int visit(struct stacking *stacking, FTS *walk, FTSENT *entry, struct error *error)
-{
-	/* NOLINTNEXTLINE(clang-analyzer-core.NonNullParamChecker): open_sources set it */
-	const char *path = entry->fts_path + strlen(stacking->source->path);
-	struct fsmeta meta = meta_of(entry->fts_statp, stacking->latest);
-
-	/* The source itself: the root's mode and time are ours. */
-	if (entry->fts_level == FTS_ROOTLEVEL) {
-		entry->fts_pointer = fstree_root(stacking->root->tree);
-		return 0;
-	}
-	path += strspn(path, "/");
-	stacking->source->nodes++;
-	if (digest_node(stacking, path, entry, &meta, error))
-		return -1;
-	return stack_node(stacking, walk, entry, path, &meta, error);
-}
-
-static int stack_source(struct stacking *stacking, struct error *error)
-{
-	FTS *walk = files_walk(stacking->source->path, error);
-	FTSENT *entry;
-	int result;
-
-	if (!walk)
-		return -1;
-	stacking->digest = digest_new(error);
-	if (!stacking->digest) {
-		fts_close(walk);
-		return -1;
-	}
-	while ((entry = files_walk_next(walk, &result, error)))
-		if ((result = visit(stacking, walk, entry, error)))
-			break;
-	fts_close(walk);
-	if (result) {
-		digest_free(stacking->digest);
-		return -1;
-	}
-	return digest_finish(stacking->digest, stacking->source->metadata_digest, error);
-}
-
-static int open_source(struct root_source *source, struct error *error)
-{
-	struct stat stat;
-
-	source->fd = open(source->path, O_PATH | O_CLOEXEC);
-	if (source->fd < 0 && strncmp(source->path, "oci:", strlen("oci:")) != 0)
-		return error_errno(error, "open %s", source->path);
-	if (source->fd < 0 || fstat(source->fd, &stat) || !S_ISDIR(stat.st_mode))
-		return error_set(
-			error,
-			"%s: not a directory (tar and OCI sources come with a later version)",
-			source->path);
-	return 0;
-}
-
 static int open_sources(const char *const *from, struct root_tree *root, struct error *error)
 {
 	size_t count = 0;
@@ -183,15 +32,10 @@ static int open_sources(const char *const *from, struct root_tree *root, struct 
 	root->sources = calloc(count + 1, sizeof(*root->sources));
 	if (!root->sources)
 		return error_set(error, "out of memory");
-	for (; root->source_count < count; root->source_count++) {
-		struct root_source *source = &root->sources[root->source_count];
-		source->path = from[root->source_count];
-		if (open_source(source, error)) {
-			if (source->fd >= 0)
-				close(source->fd);
+	for (; root->source_count < count; root->source_count++)
+		if (root_source_open(from[root->source_count], &root->sources[root->source_count],
+				     error))
 			return -1;
-		}
-	}
 	return 0;
 }
 
@@ -229,32 +73,36 @@ static int make_uuid(struct root_tree *root, struct error *error)
 	return 0;
 }
 
-static int fill(struct root_tree *root, time_t now, time_t latest, struct error *error)
+static int stack_sources(struct root_tree *root, struct root_target *target, struct error *error)
 {
-	struct fsmeta meta = {.mode = S_IFDIR | 0755, .mtime.tv_sec = now};
-	struct stacking stacking = {.root = root, .latest = latest};
+	struct fsmeta meta = {.mode = S_IFDIR | 0755, .mtime.tv_sec = target->stack.now};
 
-	root->tree = fstree_new(&meta);
+	root->tree = target->stack.tree = fstree_new(&meta);
 	if (!root->tree)
 		return error_set(error, "out of memory");
-	for (size_t i = root->source_count; i-- > 0;) {
-		stacking.source = &root->sources[i];
-		if (stack_source(&stacking, error))
+	for (size_t i = 0; i < root->source_count; i++)
+		if (root_source_stack(&root->sources[i], target, error))
 			return -1;
-	}
 	return 0;
 }
 
-int root_tree_build(const char *const *from, time_t now, time_t latest, struct root_tree *root,
+int root_tree_build(const struct root_tree_options *options, struct root_tree *root,
 		    struct error *error)
 {
-	*root = (struct root_tree){0};
-	if (open_sources(from, root, error) || fill(root, now, latest, error) ||
-	    add_mount_points(root, now, error) || make_uuid(root, error)) {
+	struct root_target target = {
+		.stack = {.now = options->now, .latest = options->latest},
+		.spool = spool_start(options->spool_directory_fd, options->spool_name),
+		.defaults = &root->defaults,
+	};
+
+	*root = (struct root_tree){.spool_fd = -1};
+	int result = open_sources(options->from, root, error) ||
+		     stack_sources(root, &target, error) ||
+		     add_mount_points(root, options->now, error) || make_uuid(root, error);
+	root->spool_fd = target.spool.fd;
+	if (result)
 		root_tree_free(root);
-		return -1;
-	}
-	return 0;
+	return result ? -1 : 0;
 }
 
 static int add_init_file(struct root_tree *root, struct fsnode *directory, const char *init,
@@ -294,7 +142,10 @@ void root_tree_free(struct root_tree *root)
 {
 	fstree_free(root->tree);
 	for (size_t i = 0; i < root->source_count; i++)
-		close(root->sources[i].fd);
+		root_source_close(&root->sources[i]);
 	free(root->sources);
-	*root = (struct root_tree){0};
+	image_defaults_free(&root->defaults);
+	if (root->tree && root->spool_fd >= 0)
+		close(root->spool_fd);
+	*root = (struct root_tree){.spool_fd = -1};
 }
