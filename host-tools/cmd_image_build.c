@@ -125,10 +125,15 @@ const struct command command_image_build = {
 	.summary = "make a guest image",
 	.usage =
 		"Usage: jobvm image build [OPTION]... -o IMAGEDIR\n"
-		"Make a guest image from directories and a kernel.\n\n"
+		"Make a guest image from a root tree and a kernel.\n\n"
 		"  -o IMAGEDIR          the image to make; must not exist\n"
-		"  --from DIR           a root tree; several are stacked, the last on top\n"
-		"                       (without it: BusyBox)\n"
+		"  --from SOURCE        a root tree; several are stacked, the last on top\n"
+		"                       (without it: BusyBox). SOURCE is\n"
+		"                         DIR               a directory\n"
+		"                         FILE, or -        a tar archive, plain or compressed by\n"
+		"                                           gzip, bzip2, xz or zstd; - is stdin\n"
+		"                         oci:DIR[:TAG]     an image of an OCI layout\n"
+		"                         oci:FILE[:TAG]    the same in a tar archive\n"
 		"  --kernel FILE        a bzImage or vmlinux (without it: Debian's cloud kernel)\n"
 		"  --kernel tuned       the small kernel that 'make kernel' builds; a file of that\n"
 		"                       name is ./tuned\n"

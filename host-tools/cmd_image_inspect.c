@@ -15,6 +15,13 @@ static void show_line(const char *name, const char *value)
 	putchar('\n');
 }
 
+/* One line for each item; none for an empty list. */
+static void show_list(const char *name, char *const *list)
+{
+	for (; list && *list; list++, name = "")
+		show_line(name, *list);
+}
+
 static void show(const struct image *image)
 {
 	show_line("image", image->directory);
@@ -24,6 +31,9 @@ static void show(const struct image *image)
 	show_line("kernel", image->kernel);
 	show_line("initrd", image->initrd ? image->initrd : "none");
 	show_line("root", image->root);
+	show_list("environment", image->defaults.environment);
+	show_list("entrypoint", image->defaults.entrypoint);
+	show_list("command", image->defaults.command);
 }
 
 static int run_image_inspect(int argc, char **argv)

@@ -38,7 +38,7 @@ static int run_pack(int argc, char **argv)
 	struct error error;
 	const struct option options[] = {{'o', "output", OPTION_VALUE, &output}, {.name = NULL}};
 
-	request_read(&command_pack, argc, argv, options, &request);
+	request_read(&command_pack, argc, argv, options, REQUEST_IMAGE_NAMED, &request);
 	if (!output)
 		message_usage("pack", "option '-o JOB.img' is missing");
 	if (request.job_count != 1)
@@ -68,6 +68,8 @@ const struct command command_pack = {
 	.summary = "make a job disk, to be started later or elsewhere",
 	.usage = "Usage: jobvm pack [OPTION]... -o JOB.img (-- COMMAND [ARG]... | FILE.sub)\n"
 		 "Make the job disk of one job, with its manifest and inputs.\n\n"
-		 "  -o JOB.img           the job disk to make; must not exist\n" REQUEST_JOB_HELP,
+		 "  -o JOB.img           the job disk to make; must not exist\n" REQUEST_JOB_HELP
+		 "  --image DIR          take what the job does not say (environment, command)\n"
+		 "                       from this guest image; 'jobvm start' is told it again\n",
 	.run = run_pack,
 };

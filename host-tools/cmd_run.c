@@ -216,7 +216,7 @@ static int run_run(int argc, char **argv)
 		{.name = NULL},
 	};
 
-	request_read(&command_run, argc, argv, options, &run.request);
+	request_read(&command_run, argc, argv, options, REQUEST_IMAGE_FOUND, &run.request);
 	name_reports(&run.request);
 	timeouts_check(&command_run, &run.timeouts);
 	if (run.output && run.request.job_count > 1)
@@ -244,7 +244,8 @@ const struct command command_run = {
 	.usage =
 		"Usage: jobvm run [OPTION]... [-i PATH]... [-o DIR] -- COMMAND [ARG]...\n"
 		"       jobvm run [OPTION]... FILE.sub\n"
-		"Run one job in one virtual machine and behave like the command itself.\n\n"
+		"Run one job in one virtual machine and behave like the command itself. Without a\n"
+		"COMMAND behind '--', the image's own (of an OCI image: Entrypoint and Cmd).\n\n"
 		"  -o DIR               keep the results in DIR, which must be new or empty\n" REQUEST_JOB_HELP
 			REQUEST_HOST_HELP
 		"  --usage              show the job's resource usage at the end\n"

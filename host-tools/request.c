@@ -3,7 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host-tools/defaults.h"
 #include "host-tools/exitcodes.h"
+#include "host-tools/find_image.h"
 #include "host-tools/message.h"
 
 #define OPTIONS_MAX 16
@@ -30,6 +32,7 @@ struct amendment {
 	const struct command *command;
 	const struct arguments *arguments;
 	const struct lists *lists;
+	enum request_image image;
 };
 
 static void amend_job(void *context, struct job *job)
@@ -47,6 +50,38 @@ static void amend_job(void *context, struct job *job)
 		message_usage(a->command->name, "jobvm_fetch: only 'eager' is there yet");
 }
 
+/* Whether JOB has an image to take something from; it is loaded then, and else left empty. */
+static bool load_image(const struct amendment *amendment, const struct job *job,
+		       struct image *image)
+{
+	struct error error;
+
+	*image = (struct image){.json = NULL};
+	if (amendment->image == REQUEST_IMAGE_NAMED && !job->image_path)
+		return false;
+	if (find_image(job->image_path, image, &error) == 0)
+		return true;
+	message_error("%s", error.text);
+	exit(EXIT_JOBVM_FAILED);
+}
+
+/* The words behind '--', or the image's. */
+static void set_command(const struct amendment *amendment, struct job *job)
+{
+	const char *name = amendment->command->name;
+	struct image image;
+
+	for (char **word = amendment->arguments->command; *word; word++)
+		strings_add(&job->arguments, *word);
+	if (job->arguments.count > 0)
+		return;
+	if (!load_image(amendment, job, &image))
+		message_usage(name, "no command behind '--'");
+	if (defaults_command(&image.defaults, job))
+		message_usage(name, "no command behind '--', and the image has none either");
+	image_free(&image);
+}
+
 static void read_command(struct amendment *amendment, struct request *request)
 {
 	const struct command *command = amendment->command;
@@ -57,15 +92,12 @@ static void read_command(struct amendment *amendment, struct request *request)
 	if (arguments->positional.count > 0)
 		message_usage(command->name, "'%s' stands before '--'; a command stands behind it",
 			      arguments->positional.items[0]);
-	if (!arguments->command[0])
-		message_usage(command->name, "no command behind '--'");
 	job_init(job);
 	amend_job(amendment, job);
 	if (job->executable || job->arguments.count > 0)
 		message_usage(command->name, "--executable and --arguments are for a submit "
 					     "description; the command stands behind '--'");
-	for (char **word = arguments->command; *word; word++)
-		strings_add(&job->arguments, *word);
+	set_command(amendment, job);
 	if (job_finish(job, &error))
 		message_usage(command->name, "%s", error.text);
 	request->jobs = job;
@@ -97,8 +129,22 @@ static void read_submission(struct amendment *amendment, struct request *request
 	request->job_count = submission->job_count;
 }
 
+static void set_environment(const struct amendment *amendment, struct job *job)
+{
+	struct image image;
+	struct error error;
+
+	if (!load_image(amendment, job, &image))
+		return;
+	if (defaults_environment(&image.defaults, job, &error)) {
+		message_error("%s: %s", image.directory, error.text);
+		exit(EXIT_JOBVM_FAILED);
+	}
+	image_free(&image);
+}
+
 void request_read(const struct command *command, int argc, char **argv,
-		  const struct option *options, struct request *request)
+		  const struct option *options, enum request_image image, struct request *request)
 {
 	struct option all[OPTIONS_MAX];
 	struct lists lists = {.inputs = {.count = 0}};
@@ -107,11 +153,13 @@ void request_read(const struct command *command, int argc, char **argv,
 	memset(request, 0, sizeof(*request));
 	copy_options(all, options, &lists);
 	options_parse(command, argc, argv, all, true, &arguments);
-	struct amendment amendment = {command, &arguments, &lists};
+	struct amendment amendment = {command, &arguments, &lists, image};
 	if (arguments.command)
 		read_command(&amendment, request);
 	else
 		read_submission(&amendment, request);
+	for (size_t i = 0; i < request->job_count; i++)
+		set_environment(&amendment, &request->jobs[i]);
 	strings_clear(&lists.inputs);
 	strings_clear(&lists.environment);
 	arguments_free(&arguments);

@@ -31,12 +31,20 @@ struct request {
 	"  --accel auto|kvm|tcg\n"                                                                 \
 	"  --require-isolation hardware\n"
 
+/* Which guest image gives the jobs what they do not say themselves. */
+enum request_image {
+	REQUEST_IMAGE_NAMED, /* the one that they name: the disk may be started with any other */
+	REQUEST_IMAGE_FOUND, /* the one that they run in */
+};
+
 /*
  * Reads the command line of COMMAND with its own OPTIONS. Usage errors end the program with 2,
- * and so does a submit description with errors.
+ * and so does a submit description with errors; an image that cannot be loaded with 125.
+ * The image's environment stands below the job's own; a command line without a command gets the
+ * image's.
  */
 void request_read(const struct command *command, int argc, char **argv,
-		  const struct option *options, struct request *request);
+		  const struct option *options, enum request_image image, struct request *request);
 void request_free(struct request *request);
 
 #endif
