@@ -1,0 +1,220 @@
+# Guest images from tar archives and OCI layouts.
+load helper
+
+# One kernel for all: what is tested here is the root.
+image_build() {
+	SOURCE_DATE_EPOCH=${epoch:-2000000000} jobvm image build --quiet "$@"
+}
+
+# tree_of DIRECTORY: all in it, one a line: path, mode, seconds; links and content of what has some.
+tree_of() {
+	(cd "$1" && find . -mindepth 1 -printf '%P\n') | LC_ALL=C sort | while read -r path; do
+		printf '%s 0%03o 0x%08x' "$path" "0$(stat -c %a "$1/$path")" "$(stat -c %Y "$1/$path")"
+		[ -d "$1/$path" ] && [ ! -h "$1/$path" ] || printf ' %s' "$(stat -c %h "$1/$path")"
+		content_of "$1/$path"
+	done
+}
+
+content_of() {
+	if [ -h "$1" ]; then
+		echo " -> $(readlink "$1")"
+	elif [ -f "$1" ]; then
+		echo " $(sha256sum <"$1")"
+	else
+		echo
+	fi
+}
+
+# tree_in IMAGE: the same of an image's root. What debugfs unpacks has the content only.
+tree_in() {
+	mkdir root
+	debugfs -R "rdump / root" "$1/root.img" 2>debugfs.log
+	# What the builder adds: the skeleton and mount points.
+	rm -rf root/{etc,proc,sys,dev,run,tmp,job,var,root,lost+found}
+	(cd root && find . -mindepth 1 -printf 'stat "/%P"\n') | LC_ALL=C sort >stats
+	debugfs -f stats "$1/root.img" 2>debugfs.log | awk '
+		/^debugfs: stat/ { path = substr($3, 3, length($3) - 3) }
+		/^Inode:/ { type = $4; mode = $6 }
+		/^Links:/ { links = type == "directory" ? "" : " " $2 }
+		/^ mtime:/ { print path, mode, substr($2, 1, 10) links }' | while read -r line; do
+		printf '%s' "$line"
+		content_of "root/${line%% *}"
+	done
+}
+
+# add_blob LAYOUT FILE: puts it there; its digest.
+add_blob() {
+	local digest
+	digest=$(sha256sum <"$2" | cut -d ' ' -f 1)
+	cp "$2" "$1/blobs/sha256/$digest"
+	echo "sha256:$digest"
+}
+
+# make_layout LAYOUT CONFIG LAYER...: an OCI layout of tar archives, tagged `latest`.
+make_layout() {
+	local layout=$1 config=$2 digest layers='[]' diffs='[]' type
+	shift 2
+	mkdir -p "$layout/blobs/sha256"
+	for layer in "$@"; do
+		digest=$(add_blob "$layout" "$layer")
+		type=application/vnd.oci.image.layer.v1.tar
+		case $layer in
+		*.gz) type+=+gzip ;;
+		*.zst) type+=+zstd ;;
+		esac
+		layers=$(jq -c --arg d "$digest" --arg t "$type" --argjson s "$(stat -c %s "$layer")" \
+			'. + [{mediaType: $t, digest: $d, size: $s}]' <<<"$layers")
+		case $layer in
+		*.gz) digest=sha256:$(gzip -dc "$layer" | sha256sum | cut -d ' ' -f 1) ;;
+		*.zst) digest=sha256:$(zstd -dc "$layer" | sha256sum | cut -d ' ' -f 1) ;;
+		esac
+		diffs=$(jq -c --arg d "$digest" '. + [$d]' <<<"$diffs")
+	done
+	jq -cn --argjson c "$config" --argjson d "$diffs" \
+		'{os: "linux", architecture: "amd64", config: $c, rootfs: {type: "layers", diff_ids: $d}}' >config.json
+	digest=$(add_blob "$layout" config.json)
+	jq -cn --arg d "$digest" --argjson s "$(stat -c %s config.json)" --argjson l "$layers" \
+		'{schemaVersion: 2, mediaType: "application/vnd.oci.image.manifest.v1+json",
+		config: {mediaType: "application/vnd.oci.image.config.v1+json", digest: $d, size: $s},
+		layers: $l}' >manifest.json
+	digest=$(add_blob "$layout" manifest.json)
+	jq -cn --arg d "$digest" --argjson s "$(stat -c %s manifest.json)" \
+		'{schemaVersion: 2, manifests: [{mediaType: "application/vnd.oci.image.manifest.v1+json",
+		digest: $d, size: $s, annotations: {"org.opencontainers.image.ref.name": "latest"}}]}' >"$layout/index.json"
+	echo '{"imageLayoutVersion": "1.0.0"}' >"$layout/oci-layout"
+}
+
+# layer NAME DIRECTORY: a layer of a directory's contents, its times all fixed.
+layer() {
+	find "$2" -exec touch -h -d @1000000000 {} +
+	tar --numeric-owner --owner 0 --group 0 --sort=name -C "$2" -cf "$1" .
+}
+
+@test "an OCI layout gives the tree that umoci unpacks" {
+	command -v umoci >/dev/null || skip "no umoci"
+	mkdir -p 0/{dir,opaque/deep,replaced/deep,gone,usr/bin} 1/{opaque,dir} 2/dir
+	for file in dir/kept dir/gone opaque/lower opaque/deep/lower replaced/deep/file gone/file usr/bin/tool; do
+		echo "0 $file" >"0/$file"
+	done
+	ln 0/usr/bin/tool 0/usr/bin/other
+	ln -s usr/bin 0/bin
+	chmod 4755 0/usr/bin/tool
+	# One layer with whiteouts, an opaque directory and a directory that becomes a file.
+	touch 1/.wh.gone 1/dir/.wh.gone 1/opaque/.wh..wh..opq
+	echo "1 upper" >1/opaque/upper
+	echo "1 replaced" >1/replaced
+	echo "1 tool" >1/dir/new
+	ln 1/dir/new 1/dir/linked
+	# And one that takes things back, and links to a lower layer.
+	mkdir 2/gone 2/replaced
+	echo "2 again" >2/gone/again
+	echo "2 directory" >2/replaced/file
+	chmod 700 2/dir
+	touch 2/dir/.wh.linked
+	for i in 0 1 2; do
+		layer $i.tar $i
+	done
+	gzip -n 1.tar
+	zstd -q 2.tar
+	make_layout layout '{}' 0.tar 1.tar.gz 2.tar.zst
+
+	image_build --from oci:layout:latest -o image
+	# umoci of Debian 12 knows no zstd: it gets the same layer plain.
+	make_layout plain '{}' 0.tar 1.tar.gz 2.tar
+	umoci unpack $([ "$(id -u)" -eq 0 ] || echo --rootless) --image plain:latest bundle >/dev/null
+	tree_in image >tree
+	diff <(tree_of bundle/rootfs) tree
+	[ "$(wc -l <tree)" -ge 14 ]
+
+	tar -C layout -cf layout.tar .
+	image_build --from oci:layout.tar:latest -o from-tar
+	cmp image/root.img from-tar/root.img
+	cmp image/image.json from-tar/image.json
+}
+
+@test "an image's environment and command are a job's where it has none" {
+	mkdir rootfs
+	tar -C "$build/userland" -cf 0.tar .
+	make_layout layout '{"Env": ["FROM=image", "OTHER=image"], "Entrypoint": ["/bin/sh", "-c"],
+		"Cmd": ["echo $FROM $OTHER $(id -u) $PWD"], "User": "root", "WorkingDir": "/bin"}' 0.tar
+	image_build --from oci:layout -o image
+	# The image does not make the job root.
+	run --separate-stderr -0 jobvm run --image image --env OTHER=job --
+	prints "image job 1000 /job"
+	run --separate-stderr -0 jobvm run --image image -- sh -c 'echo $FROM'
+	prints image
+	run --separate-stderr -2 jobvm pack -o job.img --
+	says "no command"
+	jobvm pack --quiet --image image -o job.img --
+	run --separate-stderr -0 jobvm start --image image job.img
+	prints "image image 1000 /job"
+	run --separate-stderr -0 jobvm image inspect image
+	[[ "$output" == *"FROM=image"* ]]
+}
+
+@test "a pipe of any compression gives the plain archive's root" {
+	tar -C "$build/userland" --numeric-owner -cf userland.tar .
+	image_build --from userland.tar -o plain
+	for program in gzip xz zstd bzip2; do
+		$program -c userland.tar | image_build --from - -o "$program"
+		[ "$(jq .root "$program/image.json")" = "$(jq .root plain/image.json)" ]
+	done
+	image_build --from - -o stdin <userland.tar
+	cmp stdin/image.json plain/image.json
+	# A writer that died leaves no image.
+	head -c 100000 userland.tar >cut
+	run --separate-stderr -125 jobvm image build --from - -o cut-image <cut
+	says "standard input: near byte"
+	[ ! -e cut-image ]
+}
+
+@test "the same archive gives the same bytes at another time, umask and user" {
+	tar -C "$build/userland" --numeric-owner -cf userland.tar .
+	image_build --from userland.tar -o first
+	other=()
+	if [ "$(id -u)" -eq 0 ]; then
+		other=(setpriv --reuid 65534 --regid 65534 --clear-groups)
+		chmod 711 "$BATS_TEST_TMPDIR" "$PWD"
+		"${other[@]}" test -x "$build/jobvm" -a -r "$PWD/userland.tar" || other=()
+	fi
+	mkdir -m 777 elsewhere
+	touch -d 2001-02-03 userland.tar
+	(
+		umask 077
+		cd elsewhere
+		SOURCE_DATE_EPOCH=2000000000 "${other[@]}" "$build/jobvm" image build --quiet \
+			--from - -o second <../userland.tar
+	)
+	for part in kernel initrd root.img image.json; do
+		cmp "first/$part" "elsewhere/second/$part"
+	done
+}
+
+# Debian's archive as a tar, made by a user who is not root where that is possible.
+debian_tar() {
+	local packages=$1 mirror tool=(mmdebstrap --quiet --variant=minbase)
+	command -v mmdebstrap >/dev/null || skip "no mmdebstrap"
+	apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 2>/dev/null | grep -q . ||
+		skip "this host has no Debian mirror"
+	if [ "$(id -u)" -eq 0 ]; then
+		tool+=(--mode=root)
+	fi
+	"${tool[@]}" --include="$packages" bookworm debian.tar >mmdebstrap.log 2>&1 ||
+		skip "mmdebstrap cannot make a Debian here: $(tail -n 1 mmdebstrap.log)"
+}
+
+@test "a Debian made by mmdebstrap runs a Python job" {
+	debian_tar python3-minimal
+	image_build --from debian.tar -o image
+	printf '3\n4\n5\n' >numbers
+	cat >sum.py <<-'PYTHON'
+		import os, platform, sys
+		total = sum(int(line) for line in open("numbers"))
+		os.makedirs("results", exist_ok=True)
+		open("results/total", "w").write(f"{total}\n")
+		print("python", sys.version_info[0], os.getuid())
+	PYTHON
+	run --separate-stderr -0 jobvm run --image image -i numbers -i sum.py -o out -- python3 sum.py
+	prints "python 3 1000"
+	[ "$(cat out/output/results/total)" = 12 ]
+}
