@@ -43,6 +43,7 @@ enum kill_reason {
 	KILL_SILENT,	/* no heartbeat */
 	KILL_DEADLINE,	/* the guest did not keep the job's limit */
 	KILL_JOB_LIMIT, /* allowed_job_duration */
+	KILL_DISK,	/* the host could not serve a disk */
 	KILL_FLOOD,	/* more output than PID 1 lets through */
 	KILL_CANCEL,
 };
@@ -301,6 +302,22 @@ static void serve_log(int *fd, struct log *log)
 	}
 }
 
+/*
+ * The guest may go on for ever with a file system that it cannot write, and its results cannot be
+ * whole any more.
+ */
+static void on_disk_error(struct vm *vm, const json_t *data)
+{
+	const char *operation = json_string_value(json_object_get(data, "operation"));
+	const char *reason = json_string_value(json_object_get(data, "reason"));
+
+	if (vm->outcome->disk_errors++ == 0)
+		snprintf(vm->outcome->message, sizeof(vm->outcome->message),
+			 "the host could not %s the VM's disk: %s", operation ? operation : "use",
+			 reason ? reason : "I/O error");
+	end_vm(vm, KILL_DISK);
+}
+
 static void on_qmp_event(void *context, const char *name, const json_t *data)
 {
 	struct vm *vm = context;
@@ -310,10 +327,7 @@ static void on_qmp_event(void *context, const char *name, const json_t *data)
 		vm->reset = strcmp(reason, "guest-reset") == 0;
 		vm->powered_off = strcmp(reason, "guest-shutdown") == 0;
 	} else if (strcmp(name, "BLOCK_IO_ERROR") == 0) {
-		vm->outcome->disk_errors++;
-		snprintf(vm->outcome->message, sizeof(vm->outcome->message),
-			 "the host could not write the job disk: %s",
-			 reason ? reason : "I/O error");
+		on_disk_error(vm, data);
 	}
 }
 
@@ -594,6 +608,7 @@ static void judge(struct vm *vm)
 	case KILL_JOB_LIMIT:
 		say(vm, STATUS_TIMEOUT, "the VM took longer than allowed_job_duration");
 		return;
+	case KILL_DISK:
 	case KILL_QUIT:
 	case KILL_NONE:
 		break;

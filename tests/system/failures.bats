@@ -88,7 +88,7 @@ failed_as() {
 	run --separate-stderr -125 small_disk 60m "$build/jobvm" run -o out -- \
 		sh -c 'dd if=/dev/zero of=big bs=1M count=300; sync'
 	failed_as vmm_failed
-	says "could not write the job disk"
+	says "could not write the VM's disk"
 }
 
 @test "a power-off behind PID 1's back is incomplete" {

@@ -108,6 +108,6 @@ small_disk() {
 	local size=$1
 	shift
 	mkdir -p small
-	TMPDIR=$PWD/small "${own_mounts[@]}" sh -c '
+	TMPDIR=$PWD/small $hang_guard "${own_mounts[@]}" sh -c '
 		mount -t tmpfs -o size="$0",mode=777 tmpfs small && exec "$@"' "$size" "$@"
 }

@@ -352,29 +352,6 @@ static void wrong_runs_are_errors(void **state)
 	fstree_free(tree);
 }
 
-/* The largest file that ext4 can have is all hole here. */
-static void files_of_16_tib(void **state)
-{
-	const uint64_t largest = (uint64_t)UINT32_MAX * 4096;
-	struct fsimage_options options = default_options();
-
-	(void)state;
-	for (unsigned more = 0; more < 2; more++) {
-		struct fstree *tree = new_tree();
-
-		assert_non_null(fstree_add_runs(tree, fstree_root(tree), "file", &plain, 0,
-						"archive", NULL, 0, largest + more, &test_error));
-		if (more)
-			assert_error(write_image(tree, "test.img", &options),
-				     "test.img: 'file' is larger than 16 TiB");
-		else
-			assert_success(write_image(tree, "test.img", &options));
-		fstree_free(tree);
-		if (!more)
-			assert_fsck_clean("test.img");
-	}
-}
-
 /* --- extended attributes --- */
 
 static void wrong_attributes_are_errors(void **state)
@@ -479,7 +456,6 @@ int main(void)
 		IN_SCRATCH(runs_of_every_alignment),
 		IN_SCRATCH(runs_with_many_holes),
 		IN_SCRATCH(wrong_runs_are_errors),
-		IN_SCRATCH(files_of_16_tib),
 		IN_SCRATCH(wrong_attributes_are_errors),
 		IN_SCRATCH(files_larger_than_ext4_has_them_are_errors),
 		IN_SCRATCH(trees_tell_what_is_in_them),
