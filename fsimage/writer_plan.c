@@ -131,8 +131,11 @@ static int number_children(struct writer *writer, struct fsnode *directory)
 			return error_set(writer->error, "'%s' has more than %d hard links",
 					 node->name, EXT2_LINK_MAX);
 		}
-		if (!node->inode)
-			node->inode = IMAGE_FIRST_INODE + writer->demand.inodes++;
+		if (node->inode)
+			continue; /* another name of what was met before */
+		node->inode = IMAGE_FIRST_INODE + writer->demand.inodes++;
+		if (plan_xattrs(writer, node) < 0)
+			return -1;
 	}
 	return 0;
 }
@@ -169,6 +172,8 @@ int plan_tree(struct writer *writer)
 		node->inode = node->links = 0;
 	root->inode = EXT2_ROOT_INO;
 	root->links = 2;
+	if (plan_xattrs(writer, root) < 0)
+		return -1;
 	for (struct fsnode *directory = root; directory; directory = next_directory(directory)) {
 		if (sort_children(writer, directory) < 0 ||
 		    number_children(writer, directory) < 0 || plan_directory(writer, directory) < 0)
@@ -177,7 +182,7 @@ int plan_tree(struct writer *writer)
 	for (struct fsnode *node = writer->tree->all_nodes; node; node = node->next_allocated) {
 		if (!node->inode)
 			continue;
-		if (check_size(writer, node) < 0 || plan_xattrs(writer, node) < 0)
+		if (check_size(writer, node) < 0)
 			return -1;
 		writer->demand.blocks += blocks_at_most(node);
 	}

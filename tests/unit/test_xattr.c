@@ -290,6 +290,27 @@ static void same_attributes_share_a_block(void **state)
 	close_image(&opened);
 }
 
+/* Which files share which block follows from their names alone. */
+static void order_of_addition_does_not_matter(void **state)
+{
+	struct fsimage_options options = default_options();
+	char name[32], value[300];
+
+	(void)state;
+	memset(value, 's', sizeof(value));
+	for (unsigned order = 0; order < 2; order++) {
+		struct fstree *tree = new_tree();
+
+		for (unsigned i = 0; i < 2500; i++) {
+			snprintf(name, sizeof(name), "%u", order ? 2499 - i : i);
+			set(tree, add_file(tree, name), "user.shared", value, sizeof(value));
+		}
+		assert_success(write_image(tree, order ? "1.img" : "0.img", &options));
+		fstree_free(tree);
+	}
+	assert_int_equal(run("cmp 0.img 1.img"), 0);
+}
+
 /* What is merged into a directory replaces its attributes; a list that is not one is seen. */
 static void merged_directories_have_the_last_attributes(void **state)
 {
@@ -322,6 +343,7 @@ int main(void)
 		IN_SCRATCH(attributes_fill_inode_and_block),
 		IN_SCRATCH(too_many_attributes_are_an_error),
 		IN_SCRATCH(same_attributes_share_a_block),
+		IN_SCRATCH(order_of_addition_does_not_matter),
 		IN_SCRATCH(merged_directories_have_the_last_attributes),
 	};
 
