@@ -313,10 +313,6 @@ static struct fsnode *import_file(struct importer *importer, struct fsnode *pare
 	size_t name_bytes = strlen(from->host_name) + 1;
 	struct host_file *file = calloc(1, sizeof(*file) + name_bytes);
 
-	if (node_check_size(from->host_name, (uint64_t)from->stat.st_size, importer->error)) {
-		free(file);
-		return NULL;
-	}
 	if (!file) {
 		fail_for_memory(importer);
 		return NULL;

@@ -21,9 +21,6 @@ struct node_xattr {
 	uint8_t bytes[]; /* the name, then the value */
 };
 
-/* A file has at most 2^32 - 1 blocks, and so many bytes, holes counted. */
-#define NODE_BYTES_MAX (0xffffffffULL << 12)
-
 /* More cannot be in a block. */
 #define NODE_XATTR_BYTES_MAX 4096
 
@@ -124,9 +121,6 @@ static inline bool node_is_directory(const struct fsnode *node)
 /* Adds a node of META and no content; the importer's primitive. NULL with ERROR set. */
 struct fsnode *tree_add(struct fstree *tree, struct fsnode *directory, const char *name,
 			const struct fsmeta *meta, struct error *error);
-
-/* Fails for a regular file that is larger than ext4 has them. */
-int node_check_size(const char *name, uint64_t size_bytes, struct error *error);
 
 /* Bytes of data, holes not counted, of a file; of what is no regular file: 0. */
 uint64_t node_data_bytes(const struct fsnode *node);

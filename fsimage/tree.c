@@ -111,14 +111,6 @@ struct host_path node_path(const struct fsnode *node)
 	return path;
 }
 
-int node_check_size(const char *name, uint64_t size_bytes, struct error *error)
-{
-	if (size_bytes <= NODE_BYTES_MAX)
-		return 0;
-	return error_set(error, "'%s' has %llu bytes, more than the %llu that ext4 has room for",
-			 name, (unsigned long long)size_bytes, NODE_BYTES_MAX);
-}
-
 uint64_t node_data_bytes(const struct fsnode *node)
 {
 	if (!S_ISREG(node->meta.mode) || node->same_as)
@@ -383,8 +375,6 @@ struct fsnode *fstree_add_runs(struct fstree *tree, struct fsnode *directory, co
 			       const struct fsrun *runs, size_t run_count, uint64_t size_bytes,
 			       struct error *error)
 {
-	if (node_check_size(name, size_bytes, error))
-		return NULL;
 	if (!runs_are_in_order(runs, run_count, size_bytes)) {
 		error_set(error, "%s: the pieces of '%s' overlap or lie outside of it", source_name,
 			  name);

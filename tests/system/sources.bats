@@ -172,27 +172,27 @@ layer() {
 	tar -C "$build/userland" --numeric-owner -cf userland.tar .
 	image_build --from userland.tar -o first
 	other=()
-	if [ "$(id -u)" -eq 0 ]; then
-		other=(setpriv --reuid 65534 --regid 65534 --clear-groups)
-		chmod 711 "$BATS_TEST_TMPDIR" "$PWD"
-		"${other[@]}" test -x "$build/jobvm" -a -r "$PWD/userland.tar" || other=()
-	fi
-	mkdir -m 777 elsewhere
-	touch -d 2001-02-03 userland.tar
+	[ "$(id -u)" -ne 0 ] || other=(setpriv --reuid 65534 --regid 65534 --clear-groups)
+	"${other[@]}" test -r "$build/image/kernel" -a -r "$build/init" || skip "no other user can reach $build"
+	elsewhere=$(mktemp -d /tmp/jobvm-elsewhere.XXXXXX)
+	chmod 777 "$elsewhere"
 	(
 		umask 077
-		cd elsewhere
+		cd "$elsewhere"
 		SOURCE_DATE_EPOCH=2000000000 "${other[@]}" "$build/jobvm" image build --quiet \
-			--from - -o second <../userland.tar
-	)
+			--from - -o second
+	) <userland.tar
+	[ "$(id -u)" -ne 0 ] || [ "$(stat -c %u "$elsewhere/second/root.img")" -eq 65534 ]
 	for part in kernel initrd root.img image.json; do
-		cmp "first/$part" "elsewhere/second/$part"
+		cmp "first/$part" "$elsewhere/second/$part"
 	done
+	rm -r "$elsewhere"
 }
 
-# Debian's archive as a tar, made by a user who is not root where that is possible.
+# debian_tar PACKAGES: a Debian as debian.tar. A user's mmdebstrap finds out how it can do that;
+# root's needs no such thing.
 debian_tar() {
-	local packages=$1 mirror tool=(mmdebstrap --quiet --variant=minbase)
+	local packages=$1 tool=(mmdebstrap --quiet --variant=minbase)
 	command -v mmdebstrap >/dev/null || skip "no mmdebstrap"
 	apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 2>/dev/null | grep -q . ||
 		skip "this host has no Debian mirror"

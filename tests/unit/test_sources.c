@@ -436,8 +436,7 @@ static void absurd_sizes_and_owners_are_refused(void **state)
 	assert_int_equal(archive_write_data(tar, "x", 1), 1);
 	archive_entry_free(entry);
 	tar_end(tar);
-	assert_refused(FROM("a.tar"),
-		       "a.tar: entry 'file': 'file' has 4611686018427387904 bytes, more");
+	assert_refused(FROM("a.tar"), "refused/root.img: 'file' is larger than 16 TiB");
 
 	/* One that says so and ends. */
 	tar = tar_new("a.tar");
