@@ -235,7 +235,7 @@ load helper
 		sh -c 'trap "exit 0" TERM; while :; do sleep 1; done'
 	[ "$(grep -c '^\.\.\.$' log)" -eq 3 ]
 	grep -q '^009 .*Job was aborted' log
-	run --separate-stderr -125 jobvm run --log log3 --image nowhere -- true
+	JOBVM_QEMU=$PWD/nothing run --separate-stderr -125 jobvm run --log log3 -- true
 	grep -q '^009 ' log3
 	run --separate-stderr -125 jobvm run --log log4 -i $'no\n005 (000' -- true
 	[ "$(grep -c '^009 ' log4)" -eq 1 ]
