@@ -90,13 +90,6 @@ static int finish(const struct run *run, const struct job *job, struct report *r
 	return report->exit_code;
 }
 
-/* What the job itself did wrong: max_retries is for that. */
-static bool has_failed(const struct report *report, const struct job *job)
-{
-	return report->status == STATUS_COMPLETED &&
-	       report->disk->result.exit_code != job->manifest.success_exit_code;
-}
-
 static int pack(const struct run *run, struct job *job, struct packed *packed, struct error *error)
 {
 	struct collect_places places = places_of(run, job);
@@ -145,7 +138,9 @@ static int run_once(const struct run *run, struct job *job, bool is_last, bool *
 	    execute(&execution, &job->manifest, &report, &disk, &error)) {
 		exit_code = fail(job, &error);
 	} else {
-		*again = !is_last && has_failed(&report, job);
+		/* What the job itself did wrong: max_retries is for that. */
+		*again = !is_last && report.status == STATUS_COMPLETED &&
+			 !report_job_succeeded(&report);
 		exit_code = *again ? report.exit_code : finish(run, job, &report);
 		if (!*again && eventlog_terminated(job, &report, &error))
 			message_error("%s", error.text);

@@ -170,17 +170,12 @@ static int plan_declared(struct collector *c, const char *declared, struct error
 	return overlay_walk(c->report->disk->image, source, false, plan_walked, c, error);
 }
 
-static bool job_succeeded(const struct report *report)
-{
-	return report->status == STATUS_COMPLETED &&
-	       report->disk->result.exit_code == report->manifest->success_exit_code;
-}
-
 static int make_plan(struct collector *c, struct error *error)
 {
 	const struct manifest *manifest = c->report->manifest;
 
-	if (manifest->when_to_transfer_output == TRANSFER_ON_SUCCESS && !job_succeeded(c->report))
+	if (manifest->when_to_transfer_output == TRANSFER_ON_SUCCESS &&
+	    !report_job_succeeded(c->report))
 		return 0;
 	if (manifest->outputs == OUTPUTS_CHANGED)
 		return plan_changes(c, error);

@@ -263,6 +263,12 @@ static int verdict_exit_code(const struct report *report)
 	}
 }
 
+bool report_job_succeeded(const struct report *report)
+{
+	return report->status == STATUS_COMPLETED &&
+	       report_guest_result(report)->exit_code == report->manifest->success_exit_code;
+}
+
 bool report_end_was_clean(const struct report *report)
 {
 	return !report->host || json_is_true(json_object_get(report->host, "clean_end"));

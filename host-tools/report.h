@@ -35,6 +35,9 @@ void report_free(struct report *report);
 /* The guest's claims; a record in which nothing is set where there is none. Never NULL. */
 const struct result *report_guest_result(const struct report *report);
 
+/* Whether the job itself ended with its success_exit_code. */
+bool report_job_succeeded(const struct report *report);
+
 /* Whether the host saw PID 1 unmount the disk, or knows nothing of the run. */
 bool report_end_was_clean(const struct report *report);
 

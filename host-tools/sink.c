@@ -112,13 +112,11 @@ static int take_bytes(struct sink *sink, const char *path, uint64_t size, struct
 {
 	if (sink->bytes_left == RECORD_UNSET)
 		return 0;
-	if (size > sink->bytes_left) {
-		sink->over_cap = true;
+	if (size > sink->bytes_left)
 		return error_set(error,
 				 "output '%s' (%" PRIu64
 				 " bytes) is more than max_transfer_output_mb leaves",
 				 path, size);
-	}
 	sink->bytes_left -= size;
 	return 0;
 }

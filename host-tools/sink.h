@@ -19,7 +19,6 @@ struct sink {
 	const char *directory; /* its name in errors */
 	struct fsimage *image;
 	uint64_t bytes_left; /* RECORD_UNSET: no cap */
-	bool over_cap;	     /* a file did not fit bytes_left; the error says which */
 };
 
 /* Each puts one object at PATH; missing parent directories are made. 0, or -1 with ERROR set. */
