@@ -13,13 +13,6 @@ struct spool spool_start(int directory_fd, const char *name)
 	return (struct spool){.directory_fd = directory_fd, .fd = -1, .name = name};
 }
 
-void spool_close(struct spool *spool)
-{
-	if (spool->fd >= 0)
-		close(spool->fd);
-	spool->fd = -1;
-}
-
 /* File systems without O_TMPFILE (NFS) need a name for a moment. */
 static int open_unlinked(int directory_fd)
 {

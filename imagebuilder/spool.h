@@ -12,14 +12,13 @@
 
 struct spool {
 	int directory_fd; /* where the file goes; owned by the caller */
-	int fd;		  /* -1 until the first bytes come */
+	int fd;		  /* -1 until the first bytes come; the caller closes it */
 	const char *name; /* of the directory, for errors */
 	uint64_t end_bytes;
 };
 
 /* A spool that has no file yet. */
 struct spool spool_start(int directory_fd, const char *name);
-void spool_close(struct spool *spool);
 
 /* The descriptor of SPOOL's file, which is made now if need be; -1 with ERROR set. */
 int spool_fd(struct spool *spool, struct error *error);
