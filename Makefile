@@ -29,11 +29,11 @@ WARNINGS := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototy
 HARDENED := -fstack-protector-strong -fstack-clash-protection -fcf-protection \
 	-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
 
-HOST_PACKAGES := ext2fs blkid uuid libcrypto jansson libkmod libarchive zlib
+HOST_PACKAGES := ext2fs blkid uuid libcrypto jansson libkmod libarchive zlib libseccomp
 # What a host needs to build and to run, and what the tests need on top.
 BUILD_DEBS := gcc libc6-dev make pkg-config musl-tools linux-libc-dev libext2fs-dev libblkid-dev \
 	uuid-dev libssl-dev libjansson-dev libkmod-dev libarchive-dev zlib1g-dev \
-	qemu-system-x86
+	libseccomp-dev 	qemu-system-x86
 TEST_DEBS := bats parallel jq e2fsprogs libcmocka-dev sudo mandoc procps debootstrap git bindfs \
 	attr xfsprogs umoci mmdebstrap xz-utils zstd bzip2
 KERNEL_DEBS := bc bison flex libelf-dev xz-utils

@@ -1,5 +1,6 @@
 #include "fsimage/reader.h"
 
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -37,16 +38,21 @@ static int check_state(const struct ext2_super_block *super, const char *name, c
 static int open_file_system(struct fsimage *image, const char *label, struct error *error)
 {
 	struct ext2_super_block super;
-	char path[32];
+	char number[16];
 
 	if (super_load(image->fd, image->name, &super, error) < 0 ||
 	    check_state(&super, image->name, label, error) < 0)
 		return -1;
 	image->block_count = le32toh(super.s_blocks_count);
-	snprintf(path, sizeof(path), "/proc/self/fd/%d", image->fd);
+
+	/* Opens no path, so that a process can read an image that may open nothing. */
+	int own_fd = fcntl(image->fd, F_DUPFD_CLOEXEC, 0);
+	if (own_fd < 0)
+		return error_errno(error, "cannot open %s", image->name);
+	snprintf(number, sizeof(number), "%d", own_fd);
 
 	errcode_t code =
-		ext2fs_open2(path, NULL, EXT2_FLAG_64BITS, 0, 0, unix_io_manager, &image->fs);
+		ext2fs_open2(number, NULL, EXT2_FLAG_64BITS, 0, 0, unixfd_io_manager, &image->fs);
 
 	if (code)
 		return error_set(error, "cannot open %s: %s", image->name, error_message(code));

@@ -76,6 +76,16 @@ int64_t fsimage_read(struct fsimage *image, uint32_t inode, uint64_t offset, voi
  */
 int fsimage_copy(struct fsimage *image, uint32_t inode, uint64_t max_bytes, int output_fd,
 		 const char *output_name, struct error *error);
+/*
+ * The same, and calls COPIED for each piece of data that is there now: bytes START to END of the
+ * file, ascending, of at most FSIMAGE_PIECE_BYTES. If it returns non-zero (ERROR is its own), -1
+ * is returned at once.
+ */
+#define FSIMAGE_PIECE_BYTES (16ULL << 20)
+typedef int fsimage_copied(void *context, uint64_t start, uint64_t end, struct error *error);
+int fsimage_copy_told(struct fsimage *image, uint32_t inode, uint64_t max_bytes, int output_fd,
+		      const char *output_name, fsimage_copied *copied, void *context,
+		      struct error *error);
 /* The target of a symlink into TARGET (SIZE bytes, NUL-terminated); -1 if longer or not one. */
 int fsimage_readlink(struct fsimage *image, uint32_t inode, char *target, size_t size,
 		     struct error *error);

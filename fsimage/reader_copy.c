@@ -71,30 +71,54 @@ static int fail_output(const char *output_name, struct error *error)
 	return error_errno(error, "cannot write %s", output_name);
 }
 
-static int copy_extent(struct fsimage *image, const struct map_extent *extent, int output_fd,
-		       const char *output_name, struct error *error)
+/* A copy that is going on. */
+struct copy {
+	struct fsimage *image;
+	int output_fd;
+	const char *output_name;
+	fsimage_copied *copied;
+	void *context;
+	struct error *error;
+};
+
+static int copy_piece(const struct copy *copy, uint64_t from, uint64_t start, uint64_t length)
 {
-	uint64_t start = (uint64_t)extent->logical * IMAGE_BLOCK_BYTES;
-	uint64_t length = (uint64_t)extent->count * IMAGE_BLOCK_BYTES;
+	struct fsimage *image = copy->image;
+	int64_t done = copy_at(image->fd, from, copy->output_fd, start, length);
 
-	/* A kernel may allocate beyond the end of a file. */
-	if (extent->unwritten || start >= image->map.size_bytes)
-		return 0;
-	length = minimum(length, image->map.size_bytes - start);
-
-	int64_t copied = copy_at(image->fd, (uint64_t)extent->physical * IMAGE_BLOCK_BYTES,
-				 output_fd, start, length);
-
-	if (copied < 0)
-		return fail_output(output_name, error);
-	if ((uint64_t)copied != length)
-		return inode_fail(image, image->map.inode, "its data ends early", error);
+	if (done < 0)
+		return fail_output(copy->output_name, copy->error);
+	if ((uint64_t)done != length)
+		return inode_fail(image, image->map.inode, "its data ends early", copy->error);
+	if (copy->copied && copy->copied(copy->context, start, start + length, copy->error))
+		return -1;
 	return 0;
 }
 
-int fsimage_copy(struct fsimage *image, uint32_t inode, uint64_t max_bytes, int output_fd,
-		 const char *output_name, struct error *error)
+static int copy_extent(const struct copy *copy, const struct map_extent *extent)
 {
+	uint64_t start = (uint64_t)extent->logical * IMAGE_BLOCK_BYTES;
+	uint64_t from = (uint64_t)extent->physical * IMAGE_BLOCK_BYTES;
+	uint64_t length = (uint64_t)extent->count * IMAGE_BLOCK_BYTES;
+
+	/* A kernel may allocate beyond the end of a file. */
+	if (extent->unwritten || start >= copy->image->map.size_bytes)
+		return 0;
+	length = minimum(length, copy->image->map.size_bytes - start);
+	for (uint64_t done = 0; done < length; done += FSIMAGE_PIECE_BYTES) {
+		if (copy_piece(copy, from + done, start + done,
+			       minimum(length - done, FSIMAGE_PIECE_BYTES)) < 0)
+			return -1;
+	}
+	return 0;
+}
+
+int fsimage_copy_told(struct fsimage *image, uint32_t inode, uint64_t max_bytes, int output_fd,
+		      const char *output_name, fsimage_copied *copied, void *context,
+		      struct error *error)
+{
+	const struct copy copy = {image, output_fd, output_name, copied, context, error};
+
 	if (map_load(image, inode, S_IFREG, error) < 0)
 		return -1;
 	if (image->map.size_bytes > max_bytes)
@@ -104,8 +128,15 @@ int fsimage_copy(struct fsimage *image, uint32_t inode, uint64_t max_bytes, int 
 	if (ftruncate(output_fd, image->map.size_bytes) < 0)
 		return fail_output(output_name, error);
 	for (size_t i = 0; i < image->map.count; i++) {
-		if (copy_extent(image, &image->map.extents[i], output_fd, output_name, error) < 0)
+		if (copy_extent(&copy, &image->map.extents[i]) < 0)
 			return -1;
 	}
 	return 0;
+}
+
+int fsimage_copy(struct fsimage *image, uint32_t inode, uint64_t max_bytes, int output_fd,
+		 const char *output_name, struct error *error)
+{
+	return fsimage_copy_told(image, inode, max_bytes, output_fd, output_name, NULL, NULL,
+				 error);
 }

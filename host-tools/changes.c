@@ -6,7 +6,8 @@
 
 struct search {
 	struct fsimage *image;
-	struct changes *changes;
+	changes_note *note;
+	void *context;
 };
 
 const char *change_kind_name(enum change_kind kind)
@@ -34,9 +35,10 @@ const char *file_type_name(mode_t mode)
 	return "unknown";
 }
 
-static int add_change(struct changes *changes, enum change_kind kind, const char *path,
-		      const struct fsstat *stat, struct error *error)
+int changes_add(struct changes *changes, const struct change *change, struct error *error)
 {
+	if (changes->count == CHANGES_MAX)
+		return error_set(error, "the job changed more than %d files", CHANGES_MAX);
 	if (changes->count == changes->capacity) {
 		size_t capacity = changes->capacity ? 2 * changes->capacity : 64;
 		struct change *items = realloc(changes->items, capacity * sizeof(*items));
@@ -45,13 +47,11 @@ static int add_change(struct changes *changes, enum change_kind kind, const char
 		changes->items = items;
 		changes->capacity = capacity;
 	}
-	char *copy = strdup(path);
-	if (!copy)
+	struct change copy = *change;
+	copy.path = strdup(change->path);
+	if (!copy.path)
 		return error_set(error, "no memory for the list of outputs");
-	changes->items[changes->count].kind = kind;
-	changes->items[changes->count].path = copy;
-	changes->items[changes->count].stat = *stat;
-	changes->count++;
+	changes->items[changes->count++] = copy;
 	return 0;
 }
 
@@ -108,38 +108,42 @@ static int is_unchanged(struct fsimage *image, const struct overlay_entry *entry
 	return S_ISREG(upper->mode) ? same_bytes(image, upper, lower, error) : 1;
 }
 
+static int note(struct search *search, enum change_kind kind, const char *path,
+		const struct fsstat *stat, struct error *error)
+{
+	const struct change change = {kind, path, *stat};
+
+	return search->note(search->context, &change, error);
+}
+
 static int note_entry(void *context, const struct overlay_entry *entry, struct error *error)
 {
 	struct search *search = context;
 
 	if (!entry->in_lower)
 		/* A whiteout over nothing: the job made a file and took it away again. */
-		return entry->whiteout ? 0
-				       : add_change(search->changes, CHANGE_CREATED, entry->path,
-						    &entry->upper, error);
+		return entry->whiteout
+			       ? 0
+			       : note(search, CHANGE_CREATED, entry->path, &entry->upper, error);
 	if (entry->whiteout)
-		return add_change(search->changes, CHANGE_DELETED, entry->path, &entry->lower,
-				  error);
+		return note(search, CHANGE_DELETED, entry->path, &entry->lower, error);
 	int unchanged = is_unchanged(search->image, entry, error);
 	if (unchanged)
 		return unchanged < 0 ? -1 : 0;
-	return add_change(search->changes, CHANGE_CHANGED, entry->path, &entry->upper, error);
+	return note(search, CHANGE_CHANGED, entry->path, &entry->upper, error);
 }
 
-int changes_read(struct fsimage *image, struct changes *changes, struct error *error)
+int changes_find(struct fsimage *image, changes_note *note_change, void *context,
+		 struct error *error)
 {
-	struct search search = {.image = image, .changes = changes};
+	struct search search = {.image = image, .note = note_change, .context = context};
 
-	*changes = (struct changes){.count = 0};
-	if (overlay_walk(image, "", true, note_entry, &search, error) == 0)
-		return 0;
-	changes_free(changes);
-	return -1;
+	return overlay_walk(image, "", true, note_entry, &search, error);
 }
 
 void changes_free(struct changes *changes)
 {
 	for (size_t i = 0; i < changes->count; i++)
-		free(changes->items[i].path);
+		free((void *)(uintptr_t)changes->items[i].path);
 	free(changes->items);
 }

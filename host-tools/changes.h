@@ -8,7 +8,7 @@ enum change_kind { CHANGE_CREATED, CHANGE_CHANGED, CHANGE_DELETED };
 
 struct change {
 	enum change_kind kind;
-	char *path;	    /* below the workspace */
+	const char *path;   /* below the workspace */
 	struct fsstat stat; /* now; of the lower layer for what is deleted */
 };
 
@@ -17,12 +17,20 @@ struct changes {
 	size_t count, capacity;
 };
 
+/* More than that are an error. */
+#define CHANGES_MAX 1000000
+
 /*
- * Lists the changes on a job disk in order of path. A file that was copied up but has the same
- * type, mode, times and bytes as its input is not a change; nor is a directory that only got
- * other entries. -1 with ERROR set and nothing to free.
+ * Calls NOTE for each change on a job disk in order of path; what it returns, if not 0, ends the
+ * search and is returned. A file that was copied up but has the same type, mode, times and bytes
+ * as its input is not a change; nor is a directory that only got other entries. 0, or -1 with
+ * ERROR set.
  */
-int changes_read(struct fsimage *image, struct changes *changes, struct error *error);
+typedef int changes_note(void *context, const struct change *change, struct error *error);
+int changes_find(struct fsimage *image, changes_note *note, void *context, struct error *error);
+
+/* Adds a copy of CHANGE. 0, or -1 with ERROR set. */
+int changes_add(struct changes *changes, const struct change *change, struct error *error);
 void changes_free(struct changes *changes);
 
 /* "created", "changed", "deleted"; "file", "directory", "symlink", "fifo", ... */

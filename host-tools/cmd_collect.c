@@ -15,11 +15,14 @@ static int collect(struct report *report, const char *directory)
 	struct error error;
 	bool created;
 
-	if (collect_prepare_directory(directory, &created, &error)) {
+	places.directory_fd = collect_prepare_directory(directory, &created, &error);
+	if (places.directory_fd < 0) {
 		message_error("%s", error.text);
 		return EXIT_JOBVM_FAILED;
 	}
-	if (collect_results(report, &places, NULL, &error)) {
+	int failed = collect_results(report, &places, NULL, &error);
+	close(places.directory_fd);
+	if (failed) {
 		message_error("collecting the results: %s", error.text);
 		return EXIT_JOBVM_FAILED;
 	}

@@ -17,6 +17,7 @@
 struct run {
 	struct request request;
 	const char *output; /* -o */
+	int output_fd;	    /* the same, held */
 	bool verbose, usage;
 	struct timeouts timeouts;
 };
@@ -55,10 +56,14 @@ static bool keeps_results(const struct run *run, const struct job *job)
 
 static struct collect_places places_of(const struct run *run, const struct job *job)
 {
+	struct collect_places places = collect_places_in(run->output);
+
+	places.directory_fd = run->output_fd;
 	if (run->output)
-		return collect_places_in(run->output);
+		return places;
 	return (struct collect_places){
 		.directory = job->directory,
+		.directory_fd = -1,
 		.outputs_below = run->request.is_submission ? "" : NULL,
 		.stdout_path = job->stdout_path,
 		.stderr_path = job->stderr_path,
@@ -199,7 +204,7 @@ static int run_jobs(struct run *run)
 
 static int run_run(int argc, char **argv)
 {
-	struct run run = {.verbose = false};
+	struct run run = {.output_fd = -1};
 	struct error error;
 	bool created = false;
 	const struct option options[] = {
@@ -220,7 +225,9 @@ static int run_run(int argc, char **argv)
 	if (run.output && !run.request.is_submission && keeps_files(run.request.jobs))
 		message_usage("run", "option '-o' keeps stdout, stderr and job.json in DIR; "
 				     "--stdout, --stderr and --report are for runs without it");
-	if (run.output && collect_prepare_directory(run.output, &created, &error)) {
+	if (run.output)
+		run.output_fd = collect_prepare_directory(run.output, &created, &error);
+	if (run.output && run.output_fd < 0) {
 		message_error("%s", error.text);
 		request_free(&run.request);
 		return EXIT_JOBVM_FAILED;
@@ -229,6 +236,8 @@ static int run_run(int argc, char **argv)
 	/* Empty, it was of no use: nothing was collected into it. */
 	if (created)
 		rmdir(run.output);
+	if (run.output_fd >= 0)
+		close(run.output_fd);
 	request_free(&run.request);
 	return exit_code;
 }

@@ -24,29 +24,34 @@ static void check_settings(const struct arguments *arguments)
 	}
 }
 
+/* 0 when the disk behind FD has not run yet; else -1 with ERROR set. */
+static int check_fresh(int fd, const char *path, struct disk *disk, struct error *error)
+{
+	switch (disk_read(disk, fd, path, DISK_RESULTS, error)) {
+	case 0:
+		break;
+	case 1:
+		return error_set(error,
+				 "%s: has been started before, and that run was cut off; "
+				 "pack the job again",
+				 path);
+	default:
+		return -1;
+	}
+	if (disk->problem[0])
+		return error_set(error, "%s: %s", path, disk->problem);
+	if (disk->has_record)
+		return error_set(error, "%s: has run already; 'jobvm collect' brings its results",
+				 path);
+	return 0;
+}
+
 static int open_fresh_disk(const char *path, struct disk *disk, struct error *error)
 {
 	int fd = disk_open_file(path, true, error);
 
-	if (fd < 0)
-		return -1;
-	if (disk_open(disk, fd, path, error)) {
-		struct error ignored;
-		if (fsimage_needs_recovery(fd, path, &ignored) == 1)
-			error_set(error,
-				  "%s: has been started before, and that run was cut off; "
-				  "pack the job again",
-				  path);
-		close(fd);
-		return -1;
-	}
-	int found = disk_read_results(disk, error);
-	if (found == 1)
+	if (fd < 0 || check_fresh(fd, path, disk, error) == 0)
 		return fd;
-	if (found == 0)
-		error_set(error, "%s: has run already; 'jobvm collect' brings its results", path);
-	else
-		error_prefix(error, "%s", path);
 	disk_close(disk);
 	close(fd);
 	return -1;

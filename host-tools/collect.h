@@ -9,6 +9,7 @@
 /* Where results go. Paths are the user's, relative to the process's or DIRECTORY. */
 struct collect_places {
 	const char *directory;	   /* outputs land below it */
+	int directory_fd;	   /* the same, held since it was prepared; or -1 */
 	const char *outputs_below; /* "output" for `-o DIR`, "" for a submission; NULL: not kept */
 	const char *stdout_path;   /* relative to DIRECTORY; NULL or /dev/null: not kept */
 	const char *stderr_path;
@@ -26,8 +27,8 @@ struct collect_places collect_places_in(const char *directory);
 int collect_check_places(const struct collect_places *places, struct error *error);
 
 /*
- * Makes DIRECTORY, or accepts it if it is there and empty. *CREATED says which.
- * 0, or -1 with ERROR set.
+ * Makes DIRECTORY, or accepts it if it is there, empty and not a symlink. *CREATED says which.
+ * Returns its descriptor, or -1 with ERROR set.
  */
 int collect_prepare_directory(const char *directory, bool *created, struct error *error);
 

@@ -3,8 +3,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <linux/capability.h>
+#include <linux/fs.h>
 #include <linux/landlock.h>
 #include <sched.h>
+#include <seccomp.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -28,7 +32,11 @@
 
 #define READ_FILE  (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_EXECUTE)
 #define WRITE_FILE (LANDLOCK_ACCESS_FS_WRITE_FILE | ACCESS_FS_TRUNCATE | ACCESS_FS_IOCTL_DEV)
-#define ABI_1_ALL  (LANDLOCK_ACCESS_FS_MAKE_SYM * 2 - 1)
+#define CREATE_FILES                                                                               \
+	(LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_WRITE_FILE | ACCESS_FS_TRUNCATE |       \
+	 LANDLOCK_ACCESS_FS_READ_DIR | LANDLOCK_ACCESS_FS_REMOVE_FILE |                            \
+	 LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_SYM)
+#define ABI_1_ALL (LANDLOCK_ACCESS_FS_MAKE_SYM * 2 - 1)
 
 /* struct landlock_ruleset_attr as of ABI 6; an older kernel is given its beginning only. */
 struct ruleset {
@@ -76,6 +84,13 @@ static int create_ruleset(int abi, uint64_t known)
 	return (int)syscall(SYS_landlock_create_ruleset, &ruleset, size, 0);
 }
 
+static uint64_t access_rights(enum confine_access access)
+{
+	if (access == CONFINE_CREATE)
+		return CREATE_FILES;
+	return access == CONFINE_READ ? READ_FILE : READ_FILE | WRITE_FILE;
+}
+
 static int add_rule(int ruleset_fd, const struct confine_rule *rule, uint64_t known)
 {
 	struct landlock_path_beneath_attr beneath = {.parent_fd = rule->fd};
@@ -87,9 +102,7 @@ static int add_rule(int ruleset_fd, const struct confine_rule *rule, uint64_t kn
 			return errno == ENOENT || errno == EACCES ? 0 : -1;
 	}
 	int result = fstat(beneath.parent_fd, &status);
-	beneath.allowed_access = READ_FILE;
-	if (rule->access == CONFINE_READ_WRITE)
-		beneath.allowed_access |= WRITE_FILE;
+	beneath.allowed_access = access_rights(rule->access);
 	if (S_ISDIR(status.st_mode))
 		beneath.allowed_access |= LANDLOCK_ACCESS_FS_READ_DIR;
 	beneath.allowed_access &= known;
@@ -142,4 +155,107 @@ int confine_user(gid_t gid)
 	if (setresgid(NOBODY_UID, NOBODY_UID, NOBODY_UID))
 		return -1;
 	return setresuid(NOBODY_UID, NOBODY_UID, NOBODY_UID);
+}
+
+int confine_capabilities(void)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3] = {{0}};
+
+	if (geteuid() != 0)
+		return 0;
+	sets[0].effective = sets[0].permitted = 1U << CAP_DAC_OVERRIDE | 1U << CAP_FOWNER;
+	return (int)syscall(SYS_capset, &header, sets);
+}
+
+/* --- system calls --- */
+
+/* What libc, libblkid and libext2fs need when everything is open. */
+static const int computing_calls[] = {
+	SCMP_SYS(brk),
+	SCMP_SYS(clock_gettime),
+	SCMP_SYS(close),
+	SCMP_SYS(exit),
+	SCMP_SYS(exit_group),
+	SCMP_SYS(fadvise64),
+	SCMP_SYS(fcntl),
+	SCMP_SYS(fstat),
+	SCMP_SYS(fsync),
+	SCMP_SYS(futex),
+	SCMP_SYS(getegid),
+	SCMP_SYS(geteuid),
+	SCMP_SYS(getgid),
+	SCMP_SYS(getuid),
+	SCMP_SYS(getpid),
+	SCMP_SYS(getrandom),
+	SCMP_SYS(gettid),
+	SCMP_SYS(lseek),
+	SCMP_SYS(madvise),
+	SCMP_SYS(mremap),
+	SCMP_SYS(munmap),
+	SCMP_SYS(newfstatat),
+	SCMP_SYS(pread64),
+	SCMP_SYS(read),
+	SCMP_SYS(rt_sigprocmask),
+	SCMP_SYS(rt_sigreturn),
+	SCMP_SYS(write),
+};
+
+/* Landlock decides where. */
+static const int writing_calls[] = {
+	SCMP_SYS(copy_file_range), SCMP_SYS(fchmod),   SCMP_SYS(ftruncate), SCMP_SYS(mkdirat),
+	SCMP_SYS(openat),	   SCMP_SYS(openat2),  SCMP_SYS(pwrite64),  SCMP_SYS(renameat),
+	SCMP_SYS(symlinkat),	   SCMP_SYS(unlinkat), SCMP_SYS(utimensat),
+};
+
+/* Calls that may only be made with certain values of one argument. */
+static const struct narrow_call {
+	int call;
+	struct scmp_arg_cmp allowed;
+} narrow_calls[] = {
+	/* No memory that can be executed. */
+	{SCMP_SYS(mmap), SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)},
+	{SCMP_SYS(mprotect), SCMP_A2(SCMP_CMP_MASKED_EQ, PROT_EXEC, 0)},
+	/* What libext2fs asks of its file and of its environment. */
+	{SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_EQ, BLKDISCARDZEROES, 0)},
+	{SCMP_SYS(prctl), SCMP_A0(SCMP_CMP_EQ, PR_GET_DUMPABLE, 0)},
+};
+
+static int allow_narrow_calls(scmp_filter_ctx filter)
+{
+	int result = 0;
+
+	for (size_t i = 0; i < sizeof(narrow_calls) / sizeof(narrow_calls[0]) && result == 0; i++)
+		result = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, narrow_calls[i].call, 1,
+						&narrow_calls[i].allowed);
+	return result;
+}
+
+static int allow_calls(scmp_filter_ctx filter, const int *calls, size_t count)
+{
+	int result = 0;
+
+	for (size_t i = 0; i < count && result == 0; i++)
+		result = seccomp_rule_add(filter, SCMP_ACT_ALLOW, calls[i], 0);
+	return result;
+}
+
+int confine_calls(bool writes)
+{
+	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_KILL_PROCESS);
+	int result = filter ? 0 : -ENOMEM;
+
+	if (!result)
+		result = allow_calls(filter, computing_calls,
+				     sizeof(computing_calls) / sizeof(computing_calls[0]));
+	if (!result && writes)
+		result = allow_calls(filter, writing_calls,
+				     sizeof(writing_calls) / sizeof(writing_calls[0]));
+	if (!result)
+		result = allow_narrow_calls(filter);
+	if (!result)
+		result = seccomp_load(filter);
+	seccomp_release(filter);
+	errno = -result;
+	return result ? -1 : 0;
 }

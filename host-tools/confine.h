@@ -11,7 +11,11 @@
 
 #include "jobdisk/error.h"
 
-enum confine_access { CONFINE_READ, CONFINE_READ_WRITE };
+enum confine_access {
+	CONFINE_READ, /* and execute */
+	CONFINE_READ_WRITE,
+	CONFINE_CREATE, /* make, read, write and replace files, directories and symlinks below */
+};
 
 /* One thing that stays reachable: a path, or a file by its descriptor (path NULL). */
 struct confine_rule {
@@ -45,5 +49,18 @@ void confine_network(void);
  * (for /dev/kvm) where that is not 0. For everybody else: does nothing. 0, or -1 with errno.
  */
 int confine_user(gid_t gid);
+
+/*
+ * For root: keeps its user, and of its capabilities (capabilities(7)) only those that let it make
+ * files in directories of others. For everybody else: does nothing. 0, or -1 with errno.
+ */
+int confine_capabilities(void);
+
+/*
+ * Ends the process at any system call but those that computing on open descriptors takes; with
+ * WRITES also those that make files below a directory and fill them. None that executes, starts a
+ * process, signals, traces, connects or mounts. 0, or -1 with errno.
+ */
+int confine_calls(bool writes);
 
 #endif

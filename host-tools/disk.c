@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include <uuid/uuid.h>
 
+#include "host-tools/confined.h"
 #include "jobdisk/layout.h"
 
 int disk_open_file(const char *path, bool for_start, struct error *error)
@@ -34,59 +35,130 @@ int disk_open_file(const char *path, bool for_start, struct error *error)
 	return fd;
 }
 
-/* Reads a record's file. Its length; 0 when there is none, -1 on error. */
-static long read_record(struct fsimage *image, const char *name, struct record_buffer *buffer,
-			struct error *error)
+/* What the child tells. */
+enum {
+	FRAME_UNCLEAN = CONFINED_FRAMES,
+	FRAME_JOB_ID,	/* text */
+	FRAME_MANIFEST, /* bytes */
+	FRAME_RESULT,	/* bytes */
+	FRAME_CHANGE,	/* kind, struct fsstat, path */
+	FRAME_PROBLEM,	/* text */
+};
+
+struct reading {
+	struct disk *disk;
+	enum disk_parts parts;
+	bool unclean;
+};
+
+/* --- in the child: from the hostile image to frames --- */
+
+/* Sends a record's file. 0; 1 when there is none; -1 on error. */
+static int send_record(struct fsimage *image, const char *name, uint32_t type, FILE *answers,
+		       struct error *error)
 {
+	static char text[RECORD_MAX_BYTES];
+	static struct frame frame;
 	struct fsstat stat;
-	size_t length = 0;
 
 	int found = fsimage_lookup(image, name, &stat, error);
 	if (found)
-		return found < 0 ? -1 : 0;
-	if (!S_ISREG(stat.mode) || stat.size_bytes == 0 || stat.size_bytes > RECORD_MAX_BYTES)
+		return found;
+	if (!S_ISREG(stat.mode) || stat.size_bytes == 0 || stat.size_bytes > sizeof(text))
 		return error_set(error, "/%s: not a file of 1 to %d bytes", name, RECORD_MAX_BYTES);
-	while (length < stat.size_bytes) {
-		int64_t got = fsimage_read(image, stat.inode, length, buffer->text + length,
-					   stat.size_bytes - length, error);
-		if (got <= 0)
-			return got < 0 ? -1 : error_set(error, "/%s: ends early", name);
-		length += (size_t)got;
-	}
-	return (long)length;
+	int64_t length = fsimage_read(image, stat.inode, 0, text, stat.size_bytes, error);
+	if (length < 0)
+		return -1;
+	frame_begin(&frame, type);
+	frame_put_bytes(&frame, text, (size_t)length);
+	return confined_send(answers, &frame, error);
 }
 
-static int read_manifest(struct disk *disk, struct error *error)
+static int send_change(void *context, const struct change *change, struct error *error)
 {
-	long length = read_record(disk->image, JOBDISK_MANIFEST, &disk->manifest_buffer, error);
+	static struct frame frame;
 
-	if (length == 0)
+	frame_begin(&frame, FRAME_CHANGE);
+	frame_put_number(&frame, change->kind);
+	frame_put_bytes(&frame, &change->stat, sizeof(change->stat));
+	frame_put_text(&frame, change->path);
+	return confined_send(context, &frame, error);
+}
+
+static int send_results(const struct reading *reading, struct fsimage *image, FILE *answers,
+			struct error *error)
+{
+	int found = send_record(image, JOBDISK_RESULT, FRAME_RESULT, answers, error);
+
+	if (found < 0)
+		return -1;
+	if (found > 0 && reading->parts == DISK_RESULTS)
+		return 0;
+	return changes_find(image, send_change, answers, error);
+}
+
+static int send_disk(const struct reading *reading, struct fsimage *image, FILE *answers,
+		     struct error *error)
+{
+	char job_id[sizeof(reading->disk->job_id)];
+	struct error problem;
+	uuid_t uuid = {0};
+
+	fsimage_uuid(image, uuid);
+	uuid_unparse_lower(uuid, job_id);
+	if (confined_send_text(answers, FRAME_JOB_ID, job_id, error))
+		return -1;
+	int found = send_record(image, JOBDISK_MANIFEST, FRAME_MANIFEST, answers, error);
+	if (found > 0)
 		error_set(error, "/" JOBDISK_MANIFEST ": it is not there");
-	if (length <= 0)
+	if (found)
+		return error_prefix(error, "%s", reading->disk->name);
+	if (send_results(reading, image, answers, &problem) == 0)
+		return 0;
+	return confined_send_text(answers, FRAME_PROBLEM, problem.text, error);
+}
+
+static int read_in_child(void *context, FILE *answers, struct error *error)
+{
+	static struct frame unclean = {.type = FRAME_UNCLEAN};
+	const struct reading *reading = context;
+	const struct disk *disk = reading->disk;
+	struct error ignored;
+	struct fsimage *image = fsimage_open(disk->fd, disk->name, JOBDISK_LABEL, error);
+
+	if (!image) {
+		if (fsimage_needs_recovery(disk->fd, disk->name, &ignored) == 1)
+			confined_send(answers, &unclean, &ignored);
 		return -1;
-	if (record_parse(&manifest_schema, "/" JOBDISK_MANIFEST, &disk->manifest_buffer,
-			 (size_t)length, &disk->manifest, error))
-		return -1;
-	if (strcmp(disk->manifest.job_id, disk->job_id) != 0)
-		return error_set(error,
-				 "/" JOBDISK_MANIFEST ": key 'job_id': not the disk's own id");
+	}
+	return send_disk(reading, image, answers, error);
+}
+
+/* --- in the parent: from frames, which may be a hostile child's, to what they mean --- */
+
+static int take_bytes(struct frame *frame, struct record_buffer *buffer, size_t *length,
+		      struct error *error)
+{
+	const void *bytes = frame_get_bytes(frame, length);
+
+	if (!frame_is_whole(frame) || *length > RECORD_MAX_BYTES)
+		return error_set(error, "not a record");
+	memcpy(buffer->text, bytes, *length);
 	return 0;
 }
 
-int disk_open(struct disk *disk, int fd, const char *name, struct error *error)
+static int take_manifest(struct disk *disk, struct frame *frame, struct error *error)
 {
-	uuid_t uuid = {0};
+	size_t length;
 
-	memset(disk, 0, sizeof(*disk));
-	disk->image = fsimage_open(fd, name, JOBDISK_LABEL, error);
-	if (!disk->image)
-		return -1;
-	fsimage_uuid(disk->image, uuid);
-	uuid_unparse_lower(uuid, disk->job_id);
-	if (read_manifest(disk, error) == 0)
-		return 0;
-	disk_close(disk);
-	return error_prefix(error, "%s", name);
+	if (take_bytes(frame, &disk->manifest_buffer, &length, error) == 0 &&
+	    record_parse(&manifest_schema, "/" JOBDISK_MANIFEST, &disk->manifest_buffer, length,
+			 &disk->manifest, error) == 0) {
+		if (strcmp(disk->manifest.job_id, disk->job_id) == 0)
+			return 0;
+		error_set(error, "/" JOBDISK_MANIFEST ": key 'job_id': not the disk's own id");
+	}
+	return error_prefix(error, "%s", disk->name);
 }
 
 /* What a record of a job that was not privileged cannot truly say. */
@@ -108,39 +180,96 @@ static const char *contradiction(const struct disk *disk)
 	return NULL;
 }
 
-static int read_result(struct disk *disk, struct error *error)
+static int parse_result(struct disk *disk, struct frame *frame, struct error *error)
 {
-	long length = read_record(disk->image, JOBDISK_RESULT, &disk->result_buffer, error);
+	size_t length;
 
-	if (length <= 0)
-		return length < 0 ? -1 : 1;
-	if (record_parse(&result_schema, "/" JOBDISK_RESULT, &disk->result_buffer, (size_t)length,
+	if (take_bytes(frame, &disk->result_buffer, &length, error) ||
+	    record_parse(&result_schema, "/" JOBDISK_RESULT, &disk->result_buffer, length,
 			 &disk->result, error))
 		return -1;
-	if (contradiction(disk))
-		return error_set(error, "/" JOBDISK_RESULT ": %s", contradiction(disk));
-	disk->has_result = true;
-	return 0;
+	return contradiction(disk)
+		       ? error_set(error, "/" JOBDISK_RESULT ": %s", contradiction(disk))
+		       : 0;
 }
 
-int disk_read_results(struct disk *disk, struct error *error)
+static void note_problem(struct disk *disk, const char *text)
 {
-	int result = read_result(disk, error);
+	if (!disk->problem[0])
+		snprintf(disk->problem, sizeof(disk->problem), "%s", text);
+}
 
-	if (result)
-		return result;
-	if (changes_read(disk->image, &disk->changes, error))
-		return -1;
-	disk->has_changes = true;
+static void take_result(struct disk *disk, struct frame *frame)
+{
+	struct error problem;
+
+	disk->has_record = true;
+	disk->has_result = parse_result(disk, frame, &problem) == 0;
+	if (!disk->has_result)
+		note_problem(disk, problem.text);
+}
+
+static int take_change(struct disk *disk, struct frame *frame, struct error *error)
+{
+	struct change change = {.kind = (enum change_kind)frame_get_number(frame)};
+	size_t size;
+	const void *stat = frame_get_bytes(frame, &size);
+
+	change.path = frame_get_text(frame);
+	if (!frame_is_whole(frame) || size != sizeof(change.stat) || change.kind > CHANGE_DELETED)
+		return error_set(error, "%s: its reader tells of no such change", disk->name);
+	memcpy(&change.stat, stat, sizeof(change.stat));
+	return changes_add(&disk->changes, &change, error);
+}
+
+static int take_frame(void *context, struct frame *frame, struct error *error)
+{
+	struct reading *reading = context;
+	struct disk *disk = reading->disk;
+
+	switch (frame->type) {
+	case FRAME_UNCLEAN:
+		reading->unclean = true;
+		return 0;
+	case FRAME_JOB_ID:
+		snprintf(disk->job_id, sizeof(disk->job_id), "%s", frame_get_text(frame));
+		return 0;
+	case FRAME_MANIFEST:
+		return take_manifest(disk, frame, error);
+	case FRAME_RESULT:
+		take_result(disk, frame);
+		return 0;
+	case FRAME_CHANGE:
+		return take_change(disk, frame, error);
+	case FRAME_PROBLEM:
+		note_problem(disk, frame_get_text(frame));
+		return 0;
+	default:
+		return error_set(error, "%s: its reader tells of nothing known", disk->name);
+	}
+}
+
+int disk_read(struct disk *disk, int fd, const char *name, enum disk_parts parts,
+	      struct error *error)
+{
+	struct reading reading = {.disk = disk, .parts = parts};
+	const struct confined confined = {.name = name, .disk_fd = fd, .directory_fd = -1};
+
+	memset(disk, 0, sizeof(*disk));
+	disk->fd = fd;
+	disk->name = name;
+	if (confined_run(&confined, read_in_child, take_frame, &reading, error))
+		return reading.unclean ? 1 : -1;
+	if (!disk->manifest.job_id)
+		return error_set(error, "%s: its reader told no manifest", name);
+	disk->has_changes = !disk->problem[0] && (disk->has_result || parts == DISK_PARTIAL);
 	return 0;
 }
 
 void disk_close(struct disk *disk)
 {
-	if (disk->has_changes)
-		changes_free(&disk->changes);
-	fsimage_close(disk->image);
-	disk->image = NULL;
+	changes_free(&disk->changes);
+	disk->changes = (struct changes){.count = 0};
 	disk->has_changes = false;
 }
 

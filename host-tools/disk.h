@@ -11,13 +11,16 @@
 #include "jobdisk/result.h"
 
 struct disk {
-	struct fsimage *image;
-	char job_id[37]; /* the file system's UUID */
+	int fd;		  /* the caller's, open for as long as the disk is used; or -1 */
+	const char *name; /* in errors; the caller's too */
+	char job_id[37];  /* the file system's UUID */
 	struct manifest manifest;
-	bool has_result; /* a record is there and whole */
+	bool has_record; /* PID 1 left a result record, */
+	bool has_result; /* and it is whole */
 	struct result result;
 	struct changes changes;
 	bool has_changes;
+	char problem[ERROR_TEXT_BYTES]; /* why record or outputs are not sane; or "" */
 	struct record_buffer manifest_buffer, result_buffer;
 };
 
@@ -27,18 +30,21 @@ struct disk {
  */
 int disk_open_file(const char *path, bool for_start, struct error *error);
 
-/*
- * Opens the job disk behind FD, named NAME in errors, and reads its manifest. DISK is large: not
- * for the stack. 0, or -1 with ERROR set and nothing to close.
- */
-int disk_open(struct disk *disk, int fd, const char *name, struct error *error);
+enum disk_parts {
+	DISK_RESULTS, /* manifest, record and, where there is one, what the job changed */
+	DISK_PARTIAL, /* what the job changed also where there is no record */
+};
 
 /*
- * Reads what a run left: the result record, the changes. 0; 1 when there is no record; -1 with
- * ERROR set when record or file system are not sane.
+ * Reads the job disk behind FD, named NAME in errors, in a confined child (confined.h). DISK is
+ * large: not for the stack. What is wrong with the results only is put into DISK->problem.
+ * 0; 1 with ERROR set when the disk was not cleanly unmounted; -1 with ERROR set when it is no
+ * disk of ours or cannot be read. In each case disk_close frees what DISK holds.
  */
-int disk_read_results(struct disk *disk, struct error *error);
+int disk_read(struct disk *disk, int fd, const char *name, enum disk_parts parts,
+	      struct error *error);
 
+/* Frees what DISK holds and empties it. The descriptor stays open. */
 void disk_close(struct disk *disk);
 
 /* The SHA-256 of the manifest's text. 0, or -1 with ERROR set. */

@@ -80,19 +80,16 @@ static struct vm_options vm_options(const struct execution *execution,
 void execute_read_disk(int disk_fd, const char *disk_name, const struct manifest *manifest,
 		       struct report *report, struct disk *disk)
 {
-	struct error problem;
-	bool clean = report_end_was_clean(report);
-	bool bad = false;
+	struct error problem = {""};
 
 	report->manifest = manifest;
 	/* A disk that was not unmounted is not parsed: its journal has not been replayed. */
-	if (clean && disk_open(disk, disk_fd, disk_name, &problem)) {
-		bad = true;
-	} else if (clean) {
+	if (report_end_was_clean(report) &&
+	    disk_read(disk, disk_fd, disk_name, DISK_RESULTS, &problem) == 0) {
 		report->disk = disk;
-		bad = disk_read_results(disk, &problem) < 0;
+		error_set(&problem, "%s", disk->problem);
 	}
-	report_decide(report, bad ? problem.text : NULL);
+	report_decide(report, problem.text[0] ? problem.text : NULL);
 }
 
 int execute(const struct execution *execution, const struct manifest *manifest,

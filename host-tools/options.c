@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "host-tools/confined.h"
 #include "host-tools/message.h"
 
 /* Job keys that need no value on the command line. */
@@ -94,6 +95,10 @@ static void parse_long(struct parser *p, char *text)
 	}
 	if (strcmp(text, "--quiet") == 0) {
 		message_be_quiet();
+		return;
+	}
+	if (strcmp(text, "--without-landlock") == 0) {
+		confined_allow_without_landlock();
 		return;
 	}
 	for (const struct option *option = p->options; option->name; option++) {

@@ -28,6 +28,7 @@ void report_free(struct report *report)
 	json_decref(report->host);
 	strings_clear(&report->missing);
 	strings_clear(&report->skipped);
+	collected_free(&report->collected);
 }
 
 /* --- JSON pieces --- */
@@ -148,6 +149,28 @@ static json_t *json_changes(const struct changes *changes, enum change_kind kind
 	return array;
 }
 
+static json_t *json_collected(const struct collected *collected)
+{
+	json_t *array = json_array();
+
+	for (size_t i = 0; i < collected->count; i++) {
+		const struct collected_item *item = &collected->items[i];
+		json_t *object = json_object();
+		set_path(object, item->path);
+		json_object_set_new(object, "type", json_string(file_type_name(item->type)));
+		if (S_ISREG(item->type))
+			json_object_set_new(object, "size_bytes", json_number(item->size_bytes));
+		if (S_ISREG(item->type))
+			json_object_set_new(object, "sha256",
+					    *item->sha256 ? json_string(item->sha256)
+							  : json_null());
+		if (item->target)
+			json_object_set_new(object, "target", json_text(item->target));
+		json_array_append_new(array, object);
+	}
+	return array;
+}
+
 static json_t *json_outputs(const struct report *report)
 {
 	json_t *outputs = json_object();
@@ -155,6 +178,7 @@ static json_t *json_outputs(const struct report *report)
 	for (enum change_kind kind = CHANGE_CREATED; kind <= CHANGE_DELETED; kind++)
 		json_object_set_new(outputs, change_kind_name(kind),
 				    json_changes(&report->disk->changes, kind));
+	json_object_set_new(outputs, "collected", json_collected(&report->collected));
 	json_object_set_new(outputs, "missing", json_strings(&report->missing));
 	json_object_set_new(outputs, "skipped", json_strings(&report->skipped));
 	json_object_set_new(outputs, "partial", json_boolean(report->partial));

@@ -7,6 +7,7 @@
 
 #include <jansson.h>
 
+#include "host-tools/collected.h"
 #include "host-tools/disk.h"
 #include "host-tools/job.h"
 #include "host-tools/vmm/vm.h"
@@ -24,7 +25,8 @@ struct report {
 	const struct manifest *manifest;
 	struct strings missing; /* declared outputs that are not there */
 	struct strings skipped; /* outputs that cannot leave the disk: "PATH (fifo)" */
-	bool partial;		/* collection stopped early */
+	struct collected collected;
+	bool partial; /* collection stopped early */
 };
 
 /* Key of the host section: the manifest that was started (disk_manifest_digest). */

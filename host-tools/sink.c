@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <linux/openat2.h>
 #include <stdio.h>
 #include <string.h>
@@ -64,48 +63,77 @@ int sink_directory(const struct sink *sink, const char *path, struct error *erro
 	return result;
 }
 
+/* --- files --- */
+
 /* A name beside NAME that nothing else has: our process id makes it so among live processes. */
 static void name_beside(char *beside, size_t size, const char *name)
 {
 	snprintf(beside, size, ".%.200s.jobvm-%d", name, (int)getpid());
 }
 
-/* Takes the place of what a file or link of that name was, but never of a FIFO or a device. */
-static int publish(int parent_fd, const char *beside, const char *name)
+/* Whether NAME is there and may be replaced: 0 or 1; -1 with errno when it may not. */
+static int check_old(int parent_fd, const char *name)
 {
 	struct stat old;
 
-	bool is_special = fstatat(parent_fd, name, &old, AT_SYMLINK_NOFOLLOW) == 0 &&
-			  !S_ISREG(old.st_mode) && !S_ISLNK(old.st_mode);
+	if (fstatat(parent_fd, name, &old, AT_SYMLINK_NOFOLLOW))
+		return errno == ENOENT ? 0 : -1;
+	if (S_ISREG(old.st_mode) || S_ISLNK(old.st_mode))
+		return 1;
 	errno = EEXIST;
-	if (!is_special && renameat(parent_fd, beside, parent_fd, name) == 0)
-		return 0;
-	int saved_errno = errno;
-	unlinkat(parent_fd, beside, 0);
-	errno = saved_errno;
 	return -1;
 }
 
-static int set_file_metadata(int fd, const struct fsstat *stat)
+int sink_begin(const struct sink *sink, const char *path, mode_t mode, struct sink_file *file,
+	       struct error *error)
+{
+	const char *name;
+
+	snprintf(file->shown, sizeof(file->shown), "%s/%s", sink->directory, path);
+	file->parent_fd = open_parent(sink, path, &name, error);
+	if (file->parent_fd < 0)
+		return -1;
+	snprintf(file->name, sizeof(file->name), "%s", name);
+	name_beside(file->beside, sizeof(file->beside), name);
+	file->fd = openat(file->parent_fd, file->beside,
+			  O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
+	if (file->fd >= 0)
+		return 0;
+	error_errno(error, "make %s", file->shown);
+	close(file->parent_fd);
+	return -1;
+}
+
+void sink_abandon(struct sink_file *file)
+{
+	unlinkat(file->parent_fd, file->beside, 0);
+	close(file->fd);
+	close(file->parent_fd);
+}
+
+int sink_commit(struct sink_file *file, bool sync, struct error *error)
+{
+	int old = check_old(file->parent_fd, file->name);
+
+	/* What is replaced is lost only for what is whole, also when the host loses power. */
+	if (old < 0 || ((old > 0 || sync) && fsync(file->fd)) ||
+	    renameat(file->parent_fd, file->beside, file->parent_fd, file->name)) {
+		error_errno(error, "write %s", file->shown);
+		sink_abandon(file);
+		return -1;
+	}
+	close(file->fd);
+	close(file->parent_fd);
+	return 0;
+}
+
+static int set_metadata(int fd, const struct fsstat *stat)
 {
 	struct timespec times[2] = {stat->mtime, stat->mtime};
 
 	if (fchmod(fd, stat->mode & PERMISSION_BITS))
 		return -1;
 	return futimens(fd, times);
-}
-
-static int write_file(struct sink *sink, const char *path, int fd, const struct fsstat *stat,
-		      struct error *error)
-{
-	char shown[PATH_MAX];
-
-	snprintf(shown, sizeof(shown), "%s/%s", sink->directory, path);
-	if (fsimage_copy(sink->image, stat->inode, stat->size_bytes, fd, shown, error))
-		return -1;
-	if (set_file_metadata(fd, stat) || fsync(fd))
-		return error_errno(error, "write %s", shown);
-	return 0;
 }
 
 static int take_bytes(struct sink *sink, const char *path, uint64_t size, struct error *error)
@@ -121,47 +149,62 @@ static int take_bytes(struct sink *sink, const char *path, uint64_t size, struct
 	return 0;
 }
 
-int sink_file(struct sink *sink, const char *path, const struct fsstat *stat, struct error *error)
+/* Tells the name that the file has for the time being, as sink_open takes it. */
+static int tell_start(const struct sink *sink, const char *path, const struct sink_file *file,
+		      const struct fsstat *stat, struct error *error)
 {
+	char beside[PATH_MAX];
+	const char *slash = strrchr(path, '/');
+
+	if (!sink->started)
+		return 0;
+	snprintf(beside, sizeof(beside), "%.*s%s", slash ? (int)(slash + 1 - path) : 0, path,
+		 file->beside);
+	return sink->started(sink->context, beside, stat, error);
+}
+
+static int fill(struct sink *sink, const char *path, const struct sink_file *file,
+		const struct fsstat *stat, struct error *error)
+{
+	if (tell_start(sink, path, file, stat, error) ||
+	    fsimage_copy_told(sink->image, stat->inode, stat->size_bytes, file->fd, file->shown,
+			      sink->copied, sink->context, error))
+		return -1;
+	return set_metadata(file->fd, stat) ? error_errno(error, "write %s", file->shown) : 0;
+}
+
+int sink_copy(struct sink *sink, const char *path, const struct fsstat *stat, struct error *error)
+{
+	struct sink_file file;
+
+	if (take_bytes(sink, path, stat->size_bytes, error) ||
+	    sink_begin(sink, path, 0600, &file, error))
+		return -1;
+	if (fill(sink, path, &file, stat, error) == 0)
+		return sink_commit(&file, false, error);
+	sink_abandon(&file);
+	return -1;
+}
+
+int sink_symlink(struct sink *sink, const char *path, const char *target, const struct fsstat *stat,
+		 struct error *error)
+{
+	struct timespec times[2] = {stat->mtime, stat->mtime};
 	char beside[NAME_MAX + 1];
 	const char *name;
 
-	if (take_bytes(sink, path, stat->size_bytes, error))
-		return -1;
 	int parent_fd = open_parent(sink, path, &name, error);
 	if (parent_fd < 0)
 		return -1;
 	name_beside(beside, sizeof(beside), name);
-	int fd =
-		openat(parent_fd, beside, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-	int failed = fd < 0 ? error_errno(error, "make %s/%s", sink->directory, path)
-			    : write_file(sink, path, fd, stat, error);
-	if (fd >= 0)
-		close(fd);
-	if (failed && fd >= 0)
+	int failed = check_old(parent_fd, name) < 0 || symlinkat(target, parent_fd, beside);
+	if (!failed && (utimensat(parent_fd, beside, times, AT_SYMLINK_NOFOLLOW) ||
+			renameat(parent_fd, beside, parent_fd, name))) {
+		int saved_errno = errno;
 		unlinkat(parent_fd, beside, 0);
-	else if (!failed && publish(parent_fd, beside, name))
-		failed = error_errno(error, "name %s/%s", sink->directory, path);
-	close(parent_fd);
-	return failed ? -1 : 0;
-}
-
-int sink_symlink(struct sink *sink, const char *path, const struct fsstat *stat,
-		 struct error *error)
-{
-	char target[PATH_MAX + 1], beside[NAME_MAX + 1];
-	struct timespec times[2] = {stat->mtime, stat->mtime};
-	const char *name;
-
-	if (fsimage_readlink(sink->image, stat->inode, target, sizeof(target), error))
-		return -1;
-	int parent_fd = open_parent(sink, path, &name, error);
-	if (parent_fd < 0)
-		return -1;
-	name_beside(beside, sizeof(beside), name);
-	int failed = symlinkat(target, parent_fd, beside) ||
-		     utimensat(parent_fd, beside, times, AT_SYMLINK_NOFOLLOW) ||
-		     publish(parent_fd, beside, name);
+		errno = saved_errno;
+		failed = 1;
+	}
 	if (failed)
 		error_errno(error, "make symlink %s/%s", sink->directory, path);
 	close(parent_fd);
@@ -175,7 +218,7 @@ int sink_directory_done(struct sink *sink, const char *path, const struct fsstat
 
 	if (fd < 0)
 		return error_errno(error, "open %s/%s", sink->directory, path);
-	int failed = set_file_metadata(fd, stat);
+	int failed = set_metadata(fd, stat);
 	if (failed)
 		error_errno(error, "set the mode and time of %s/%s", sink->directory, path);
 	close(fd);
@@ -185,33 +228,38 @@ int sink_directory_done(struct sink *sink, const char *path, const struct fsstat
 int sink_bytes(struct sink *sink, const char *path, const char *bytes, size_t length,
 	       struct error *error)
 {
-	char beside[NAME_MAX + 1];
-	const char *name;
+	struct sink_file file;
 
-	int parent_fd = open_parent(sink, path, &name, error);
-	if (parent_fd < 0)
+	if (sink_begin(sink, path, 0666, &file, error))
 		return -1;
-	name_beside(beside, sizeof(beside), name);
-	int fd = openat(parent_fd, beside, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-			0666);
-	int failed = fd < 0;
-	while (!failed && length > 0) {
-		ssize_t written = write(fd, bytes, length);
-		failed = written < 0 && errno != EINTR;
-		if (written > 0) {
-			bytes += written;
-			length -= (size_t)written;
+	while (length > 0) {
+		ssize_t written = write(file.fd, bytes, length);
+		if (written < 0 && errno == EINTR)
+			continue;
+		if (written < 0) {
+			error_errno(error, "write %s", file.shown);
+			sink_abandon(&file);
+			return -1;
 		}
+		bytes += written;
+		length -= (size_t)written;
 	}
-	failed = failed || fsync(fd);
-	int saved_errno = errno;
+	return sink_commit(&file, true, error);
+}
+
+int sink_open(const struct sink *sink, const char *path)
+{
+	return open_beneath(sink, path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+}
+
+int sink_sync(const struct sink *sink, struct error *error)
+{
+	int fd = openat(sink->directory_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int failed = fd < 0 || syncfs(fd);
+
+	if (failed)
+		error_errno(error, "sync %s", sink->directory);
 	if (fd >= 0)
 		close(fd);
-	if (failed && fd >= 0)
-		unlinkat(parent_fd, beside, 0);
-	errno = saved_errno;
-	if (failed || publish(parent_fd, beside, name))
-		failed = error_errno(error, "write %s/%s", sink->directory, path);
-	close(parent_fd);
 	return failed ? -1 : 0;
 }

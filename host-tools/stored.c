@@ -8,16 +8,6 @@
 #include "host-tools/sidefile.h"
 #include "jobdisk/layout.h"
 
-/* Whether PID 1 ever committed something: the disk of a job that was packed and not started has
- * none. */
-static int has_record(struct disk *disk, struct error *error)
-{
-	struct fsstat stat;
-	int found = fsimage_lookup(disk->image, JOBDISK_RESULT, &stat, error);
-
-	return found < 0 ? -1 : found == 0;
-}
-
 /* A disk without our own notes of a run, that a VM wrote to and was cut off. */
 static json_t *cut_off_host_section(void)
 {
@@ -44,46 +34,44 @@ static int check_manifest(const struct report *report, const struct disk *disk,
 	return error_set(problem, "/" JOBDISK_MANIFEST ": it is not the one that was started");
 }
 
-/* A disk that can be opened: packed only, or with what PID 1 left on it. */
-static int read_results(struct report *report, struct disk *disk, struct error *error)
+/* A disk that can be read: packed only, or with what PID 1 left on it. */
+static void judge_results(struct report *report, struct disk *disk)
 {
-	struct error problem;
-	bool bad = false;
-	int record = has_record(disk, error);
+	struct error problem = {""};
+	bool clean = report_end_was_clean(report);
 
-	if (record < 0)
-		return -1;
-	if (record == 0 && !report->host)
-		return 0;
-	if (record > 0 && report_end_was_clean(report))
-		bad = check_manifest(report, disk, &problem) ||
-		      disk_read_results(disk, &problem) < 0;
-	report_decide(report, bad ? problem.text : NULL);
-	return 0;
+	report->disk = disk;
+	report->manifest = &disk->manifest;
+	if (!disk->has_record && !disk->problem[0] && !report->host)
+		return;
+	if (disk->problem[0])
+		error_set(&problem, "%s", disk->problem);
+	else if (clean)
+		check_manifest(report, disk, &problem);
+	/* Only what a run left that ended as it should is worth a look. */
+	if (problem.text[0] || !clean)
+		disk->has_result = disk->has_changes = false;
+	report_decide(report, problem.text[0] ? problem.text : NULL);
 }
 
 int stored_open(const char *path, struct report *report, struct disk *disk, struct error *error)
 {
-	struct error problem;
 	int fd = disk_open_file(path, false, error);
 
 	if (fd < 0)
 		return -1;
 	int known = sidefile_read(path, &report->host, error);
-	if (known >= 0 && disk_open(disk, fd, path, &problem) == 0) {
-		report->disk = disk;
-		report->manifest = &disk->manifest;
-		if (read_results(report, disk, error) == 0)
-			return fd;
-	} else if (known >= 0) {
-		/* Unclean or damaged: what the host saw is all that there is. */
-		if (known > 0 && fsimage_needs_recovery(fd, path, error) == 1)
-			report->host = cut_off_host_section();
-		if (report->host) {
-			report_decide(report, problem.text);
-			return fd;
-		}
-		*error = problem;
+	int unread = known < 0 ? -1 : disk_read(disk, fd, path, DISK_RESULTS, error);
+	if (known >= 0 && !unread) {
+		judge_results(report, disk);
+		return fd;
+	}
+	/* Unclean or damaged: what the host saw is all that there is. */
+	if (known > 0 && unread > 0)
+		report->host = cut_off_host_section();
+	if (known >= 0 && report->host) {
+		report_decide(report, error->text);
+		return fd;
 	}
 	close(fd);
 	return -1;

@@ -1,0 +1,265 @@
+#include "host-tools/confined.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define FRAME_ERROR 1
+
+/* Beyond what the child has from its parent. */
+#define MEMORY_BYTES (240ULL << 20)
+
+/* A disk of a job that behaved takes a fraction of this, however slow the host. */
+#define CPU_SECONDS	   10
+#define CPU_SECONDS_PER_GB 2
+
+static bool landlock_is_optional;
+
+void confined_allow_without_landlock(void)
+{
+	landlock_is_optional = true;
+}
+
+/* --- the child --- */
+
+static int compare_fds(const void *a, const void *b)
+{
+	return *(const int *)a - *(const int *)b;
+}
+
+/* The disk may be open for writing, for a VM; the child only reads it. */
+static int make_read_only(int fd)
+{
+	char path[64];
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	int readable = open(path, O_RDONLY | O_CLOEXEC);
+	if (readable < 0 || dup3(readable, fd, O_CLOEXEC) < 0)
+		return -1;
+	return close(readable);
+}
+
+/* Standard input, output and error become /dev/null; all else but what is needed is closed. */
+static int keep_fds(const struct confined *confined, int answers_fd)
+{
+	size_t count = 0;
+	int *kept = calloc(confined->file_count + 3, sizeof(*kept));
+	int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	unsigned next = 3;
+
+	if (!kept || null_fd < 0)
+		return -1;
+	for (int fd = 0; fd < 3; fd++)
+		if (dup2(null_fd, fd) < 0)
+			return -1;
+	kept[count++] = answers_fd;
+	kept[count++] = confined->disk_fd;
+	if (confined->directory_fd >= 0)
+		kept[count++] = confined->directory_fd;
+	for (size_t i = 0; i < confined->file_count; i++)
+		kept[count++] = confined->file_fds[i];
+	qsort(kept, count, sizeof(*kept), compare_fds);
+	for (size_t i = 0; i < count; i++) {
+		unsigned fd = (unsigned)kept[i];
+		if (fd > next && syscall(SYS_close_range, next, fd - 1, 0))
+			return -1;
+		if (fd >= next)
+			next = fd + 1;
+	}
+	free(kept);
+	return (int)syscall(SYS_close_range, next, ~0U, 0);
+}
+
+static int limit(int resource, uint64_t value)
+{
+	struct rlimit both = {value, value};
+
+	return setrlimit((__rlimit_resource_t)resource, &both);
+}
+
+static uint64_t address_space_bytes(void)
+{
+	unsigned long long pages = 0;
+	FILE *file = fopen("/proc/self/statm", "re");
+
+	if (file && fscanf(file, "%llu", &pages) != 1)
+		pages = 0;
+	if (file)
+		fclose(file);
+	return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static int limit_resources(const struct confined *confined)
+{
+	struct stat disk;
+
+	if (fstat(confined->disk_fd, &disk))
+		return -1;
+	uint64_t seconds = CPU_SECONDS + CPU_SECONDS_PER_GB * ((uint64_t)disk.st_size >> 30);
+#ifndef __SANITIZE_ADDRESS__
+	if (limit(RLIMIT_AS, address_space_bytes() + MEMORY_BYTES))
+		return -1;
+#endif
+	/* The soft limit's signal has a default action that tells what happened. */
+	struct rlimit cpu = {seconds, seconds + 1};
+	if (setrlimit(RLIMIT_CPU, &cpu))
+		return -1;
+	if (limit(RLIMIT_CORE, 0) || limit(RLIMIT_NPROC, 0))
+		return -1;
+	return confined->directory_fd < 0 && confined->file_count == 0 ? limit(RLIMIT_FSIZE, 0) : 0;
+}
+
+static int drop_rights(const struct confined *confined)
+{
+	const struct confine_rule rule = {.fd = confined->directory_fd, .access = CONFINE_CREATE};
+	bool creates = confined->directory_fd >= 0;
+
+	if (creates ? confine_capabilities() : confine_user(0))
+		return -1;
+	if (confine_files(&rule, creates ? 1 : 0))
+		return -1;
+	return confine_calls(creates || confined->file_count > 0);
+}
+
+static void reset_signals(void)
+{
+	sigset_t none;
+
+	for (int signal_number = 1; signal_number < SIGRTMIN; signal_number++)
+		signal(signal_number, SIG_DFL);
+	/* Whether anybody listens is seen where answers are sent. */
+	signal(SIGPIPE, SIG_IGN);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static void run_child(const struct confined *confined, confined_task *task, void *context,
+		      int answers_fd, pid_t parent)
+{
+	static char buffer[1 << 16];
+	FILE *answers = fdopen(answers_fd, "w");
+	struct error error;
+
+	reset_signals();
+	if (!answers || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) || getppid() != parent)
+		_exit(EXIT_FAILURE);
+	setvbuf(answers, buffer, _IOFBF, sizeof(buffer));
+	int failed = make_read_only(confined->disk_fd) || keep_fds(confined, answers_fd) ||
+		     limit_resources(confined) || drop_rights(confined);
+	if (failed)
+		error_errno(&error, "cannot confine the reader of %s", confined->name);
+	else
+		failed = task(context, answers, &error);
+	if (failed)
+		confined_send_text(answers, FRAME_ERROR, error.text, &error);
+	_exit(fflush(answers) || failed ? EXIT_FAILURE : EXIT_SUCCESS);
+}
+
+int confined_send(FILE *answers, const struct frame *frame, struct error *error)
+{
+	return frame_send(frame, answers) ? error_errno(error, "send what was read") : 0;
+}
+
+int confined_send_text(FILE *answers, uint32_t type, const char *text, struct error *error)
+{
+	static struct frame frame;
+
+	frame_begin(&frame, type);
+	frame_put_text(&frame, text);
+	return confined_send(answers, &frame, error);
+}
+
+/* --- the parent --- */
+
+static int listen_to(const struct confined *confined, FILE *answers, confined_answer *answer,
+		     void *context, struct error *error)
+{
+	static struct frame frame;
+	int received;
+
+	while ((received = frame_receive(&frame, answers)) > 0) {
+		if (frame.type == FRAME_ERROR)
+			return error_set(error, "%s", frame_get_text(&frame));
+		if (answer(context, &frame, error))
+			return -1;
+	}
+	return received ? error_set(error, "%s: its reader makes no sense", confined->name) : 0;
+}
+
+static int fail_by(const struct confined *confined, int wait_status, struct error *error)
+{
+	int signal_number = WIFSIGNALED(wait_status) ? WTERMSIG(wait_status) : 0;
+
+	if (signal_number == SIGXCPU)
+		return error_set(error, "%s: reading it takes more processor time than allowed",
+				 confined->name);
+	if (signal_number == SIGSYS)
+		return error_set(error,
+				 "%s: its reader was ended: it made a system call that it has no "
+				 "use for",
+				 confined->name);
+	if (signal_number)
+		return error_set(error, "%s: its reader was ended by signal %d (%s)",
+				 confined->name, signal_number, strsignal(signal_number));
+	return error_set(error, "%s: its reader failed without a word", confined->name);
+}
+
+static int wait_for(pid_t child)
+{
+	int status = 0;
+
+	while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+		;
+	return status;
+}
+
+static int attend(const struct confined *confined, pid_t child, FILE *answers,
+		  confined_answer *answer, void *context, struct error *error)
+{
+	int failed = listen_to(confined, answers, answer, context, error);
+
+	if (failed)
+		kill(child, SIGKILL);
+	int status = wait_for(child);
+	/* A child that was ended before we did it says more by its end than by half a frame. */
+	if (failed && (!WIFSIGNALED(status) || WTERMSIG(status) == SIGKILL))
+		return -1;
+	return status == 0 ? 0 : fail_by(confined, status, error);
+}
+
+int confined_run(const struct confined *confined, confined_task *task, confined_answer *answer,
+		 void *context, struct error *error)
+{
+	int pipe_fds[2];
+	pid_t parent = getpid();
+
+	if (confine_landlock_abi() == 0 && !landlock_is_optional)
+		return error_set(error,
+				 "this kernel has no Landlock, which keeps the reader of %s from "
+				 "other files; --without-landlock reads it all the same",
+				 confined->name);
+	if (pipe2(pipe_fds, O_CLOEXEC))
+		return error_errno(error, "make a pipe");
+	fflush(NULL);
+	FILE *answers = fdopen(pipe_fds[0], "r");
+	pid_t child = answers ? fork() : -1;
+	if (child == 0)
+		run_child(confined, task, context, pipe_fds[1], parent);
+	int result = child < 0 ? error_errno(error, "start the reader of %s", confined->name) : 0;
+	close(pipe_fds[1]);
+	if (!result)
+		result = attend(confined, child, answers, answer, context, error);
+	if (answers)
+		fclose(answers);
+	else
+		close(pipe_fds[0]);
+	return result;
+}

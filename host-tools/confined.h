@@ -1,0 +1,53 @@
+/*
+ * confined: runs a function in a child process that can do little, because it meets what a job
+ * left behind: Landlock, a list of allowed system calls, limits of memory and processor time, no
+ * new privileges, no rights of root, no descriptors but those it needs.
+ */
+#ifndef HOST_TOOLS_CONFINED_H
+#define HOST_TOOLS_CONFINED_H
+
+#include "host-tools/confine.h"
+#include "host-tools/frame.h"
+
+struct confined {
+	const char *name; /* of the job disk, in errors */
+	int disk_fd;	  /* kept, and read-only there */
+	/*
+	 * With a directory (not -1) the child may make files below it, as the user that jobvm is;
+	 * else it can open nothing at all, and is nobody where jobvm is root.
+	 */
+	int directory_fd;
+	const int *file_fds; /* files that it may write besides */
+	size_t file_count;
+};
+
+/*
+ * What the child does. It answers by frames, of types from CONFINED_FRAMES on, and returns 0, or
+ * -1 with ERROR set.
+ */
+typedef int confined_task(void *context, FILE *answers, struct error *error);
+/* What the parent does with each frame. -1 with ERROR set ends the child. */
+typedef int confined_answer(void *context, struct frame *frame, struct error *error);
+
+#define CONFINED_FRAMES 16
+
+/*
+ * Runs TASK in a child and passes each of its frames to ANSWER, here. 0 when both succeeded; else
+ * -1 with ERROR set: theirs, or how the child was ended (memory, time, a call it may not make).
+ * CONTEXT is the child's own copy in TASK.
+ */
+int confined_run(const struct confined *confined, confined_task *task, confined_answer *answer,
+		 void *context, struct error *error);
+
+/*
+ * Whether a kernel without Landlock will do (--without-landlock). Otherwise confined_run fails
+ * there.
+ */
+void confined_allow_without_landlock(void);
+
+/* Sends a frame whose only value is TEXT. 0, or -1 with ERROR set. */
+int confined_send_text(FILE *answers, uint32_t type, const char *text, struct error *error);
+/* Sends FRAME: 0, or -1 with ERROR set. */
+int confined_send(FILE *answers, const struct frame *frame, struct error *error);
+
+#endif
