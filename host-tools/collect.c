@@ -177,7 +177,14 @@ static struct extract_stream stream_of(const struct stream *stream, const char *
 	};
 }
 
-/* Copies everything: what a stream has got until a failure is kept too. */
+static bool has_data(const struct stream *stream)
+{
+	struct stat status;
+
+	return stream->path && fstat(stream->file.fd, &status) == 0 && status.st_size > 0;
+}
+
+/* What a stream has got until a failure is kept too. */
 static int extract_all(struct report *report, const struct collect_places *places, int directory_fd,
 		       struct stream streams[2], struct error *error)
 {
@@ -193,7 +200,8 @@ static int extract_all(struct report *report, const struct collect_places *place
 	int failed = extract(report, &extraction, error);
 
 	for (size_t i = 0; i < 2; i++) {
-		if (end_stream(&streams[i], true, &stream_error) && !failed) {
+		bool keep = !failed || has_data(&streams[i]);
+		if (end_stream(&streams[i], keep, &stream_error) && !failed) {
 			*error = stream_error;
 			failed = -1;
 		}
