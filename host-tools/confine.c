@@ -170,7 +170,7 @@ int confine_capabilities(void)
 
 /* --- system calls --- */
 
-/* What libc, libblkid and libext2fs need when everything is open. */
+/* What libc (sysinfo: qsort(3)), libblkid and libext2fs need when everything is open. */
 static const int computing_calls[] = {
 	SCMP_SYS(brk),
 	SCMP_SYS(clock_gettime),
@@ -198,6 +198,7 @@ static const int computing_calls[] = {
 	SCMP_SYS(read),
 	SCMP_SYS(rt_sigprocmask),
 	SCMP_SYS(rt_sigreturn),
+	SCMP_SYS(sysinfo),
 	SCMP_SYS(write),
 };
 
