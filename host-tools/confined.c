@@ -85,16 +85,19 @@ static int limit(int resource, uint64_t value)
 	return setrlimit((__rlimit_resource_t)resource, &both);
 }
 
-static uint64_t address_space_bytes(void)
+/* What the process has, and MEMORY_BYTES. */
+static int limit_memory(void)
 {
 	unsigned long long pages = 0;
 	FILE *file = fopen("/proc/self/statm", "re");
 
-	if (file && fscanf(file, "%llu", &pages) != 1)
-		pages = 0;
-	if (file)
-		fclose(file);
-	return pages * (uint64_t)sysconf(_SC_PAGESIZE);
+	if (!file || fscanf(file, "%llu", &pages) != 1)
+		return -1;
+	fclose(file);
+#ifdef __SANITIZE_ADDRESS__
+	return 0; /* its shadow is larger than any limit */
+#endif
+	return limit(RLIMIT_AS, pages * (uint64_t)sysconf(_SC_PAGESIZE) + MEMORY_BYTES);
 }
 
 static int limit_resources(const struct confined *confined)
@@ -104,15 +107,11 @@ static int limit_resources(const struct confined *confined)
 	if (fstat(confined->disk_fd, &disk))
 		return -1;
 	uint64_t seconds = CPU_SECONDS + CPU_SECONDS_PER_GB * ((uint64_t)disk.st_size >> 30);
-#ifndef __SANITIZE_ADDRESS__
-	if (limit(RLIMIT_AS, address_space_bytes() + MEMORY_BYTES))
-		return -1;
-#endif
 	/* The soft limit's signal has a default action that tells what happened. */
 	struct rlimit cpu = {seconds, seconds + 1};
 	if (setrlimit(RLIMIT_CPU, &cpu))
 		return -1;
-	if (limit(RLIMIT_CORE, 0) || limit(RLIMIT_NPROC, 0))
+	if (limit_memory() || limit(RLIMIT_CORE, 0) || limit(RLIMIT_NPROC, 0))
 		return -1;
 	return confined->directory_fd < 0 && confined->file_count == 0 ? limit(RLIMIT_FSIZE, 0) : 0;
 }

@@ -233,6 +233,8 @@ json_t *report_host_section(const struct image *image, enum job_accel accel, uin
 		json_object_set_new(host, "status", json_string(job_status_words[outcome->status]));
 		json_object_set_new(host, "message", json_text(outcome->message));
 	}
+	if (outcome->fatal[0])
+		json_object_set_new(host, "guest_fatal", json_text(outcome->fatal));
 	if (outcome->status == STATUS_CANCELLED && !outcome->clean)
 		json_object_set_new(host, "cancel_signal", json_integer(outcome->cancel_signal));
 	json_object_set_new(host, "stdout_bytes", json_number(outcome->stdout_bytes));
@@ -298,6 +300,13 @@ bool report_end_was_clean(const struct report *report)
 	return !report->host || json_is_true(json_object_get(report->host, "clean_end"));
 }
 
+/* PID 1 that gave up writes no other record than one that says so: this one is not its own. */
+static bool is_contradicted(const struct report *report)
+{
+	return json_object_get(report->host, "guest_fatal") && report->disk &&
+	       report->disk->has_result && report->disk->result.status != STATUS_FAILED_TO_START;
+}
+
 void report_decide(struct report *report, const char *disk_problem)
 {
 	const char *message = json_string_value(json_object_get(report->host, "message"));
@@ -307,6 +316,9 @@ void report_decide(struct report *report, const char *disk_problem)
 		decide(report, host_status(report->host), message ? message : "");
 	else if (disk_problem)
 		decide(report, STATUS_INVALID_RESULT, disk_problem);
+	else if (is_contradicted(report))
+		decide(report, STATUS_INVALID_RESULT,
+		       "PID 1 gave up, and the result record does not say so");
 	else if (!report->disk || !report->disk->has_result)
 		decide(report, STATUS_INCOMPLETE, "the job disk has no result record");
 	else
@@ -331,6 +343,10 @@ char *report_json(const struct report *report)
 	json_object_set_new(root, "message", json_text(report->message));
 	json_object_set_new(root, "exit_code",
 			    report->has_run ? json_integer(report->exit_code) : json_null());
+	/* Whether the job itself could have written what follows. */
+	if (report->manifest)
+		json_object_set_new(root, "guest_is_job",
+				    json_boolean(report->manifest->privileged));
 	json_object_set_new(root, "guest",
 			    disk && disk->has_result ? json_record(&result_schema, &disk->result)
 						     : json_null());

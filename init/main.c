@@ -84,7 +84,7 @@ int main(void)
 	}
 	for (size_t i = 0; i < COUNT(last_stages); i++)
 		if (run_stage(&last_stages[i], &error))
-			dprintf(STDERR_FILENO, "jobvm init: %s: %s\n", guest.stage, error.text);
+			give_up(&error);
 	/* Only reached when power_off failed; a restart ends the VM too (-no-reboot). */
 	reboot(RB_AUTOBOOT);
 	return 1;

@@ -61,7 +61,6 @@ struct vm {
 	enum kill_reason kill_reason;
 	bool qemu_ended, said_hello, unmounted, reset, powered_off;
 	int qemu_status;
-	char fatal[CONTROL_LINE_BYTES]; /* what PID 1 gave up with */
 	char line[CONTROL_LINE_BYTES];
 	size_t line_length;
 	bool line_too_long;
@@ -217,7 +216,7 @@ static void on_word(struct vm *vm, const char *word, const char *argument)
 	} else if (strcmp(word, CONTROL_ENDED) == 0) {
 		on_ended(vm, argument);
 	} else if (strcmp(word, CONTROL_FATAL) == 0) {
-		snprintf(vm->fatal, sizeof(vm->fatal), "%s", argument);
+		snprintf(vm->outcome->fatal, sizeof(vm->outcome->fatal), "%s", argument);
 	} else if (strcmp(word, CONTROL_UNMOUNTED) == 0 && !vm->unmounted) {
 		vm->unmounted = true;
 		times->unmounted = elapsed_ms(vm);
@@ -568,8 +567,9 @@ static void judge_guest_end(struct vm *vm)
 	char line[256] = "the console has no reason";
 	bool booted = vm->outcome->times.first_word != RECORD_UNSET;
 
-	if (vm->fatal[0]) {
-		say(vm, STATUS_BOOT_FAILED, "the guest's init gave up in stage %s", vm->fatal);
+	if (vm->outcome->fatal[0]) {
+		say(vm, STATUS_BOOT_FAILED, "the guest's init gave up in stage %s",
+		    vm->outcome->fatal);
 	} else if (vm->powered_off) {
 		say(vm, STATUS_INCOMPLETE, "the guest powered off without unmounting the job disk");
 	} else if (vm->reset) {

@@ -38,6 +38,7 @@ struct vm_outcome {
 	bool clean;
 	enum job_status status;
 	char message[512];
+	char fatal[512];    /* what PID 1 said that it gave up with; or "" */
 	int cancel_signal;  /* for STATUS_CANCELLED */
 	bool output_closed; /* cancelled because nobody reads our stdout any more */
 	uint64_t stdout_bytes, stderr_bytes; /* that came through live */
