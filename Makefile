@@ -35,7 +35,7 @@ BUILD_DEBS := gcc libc6-dev make pkg-config musl-tools linux-libc-dev libext2fs-
 	uuid-dev libssl-dev libjansson-dev libkmod-dev libarchive-dev zlib1g-dev \
 	libseccomp-dev 	qemu-system-x86
 TEST_DEBS := bats parallel jq e2fsprogs libcmocka-dev sudo mandoc procps debootstrap git bindfs \
-	attr xfsprogs umoci mmdebstrap xz-utils zstd bzip2
+	attr xfsprogs umoci mmdebstrap xz-utils zstd bzip2 disorderfs
 KERNEL_DEBS := bc bison flex libelf-dev xz-utils
 LINT_DEBS := clang-format clang-tidy cppcheck
 
@@ -116,10 +116,12 @@ FORCE:
 $B/debian/done: imagebuilder/fetch-debian.sh
 	imagebuilder/fetch-debian.sh $B
 
-# The skeleton beside the executable, where 'jobvm image build' looks for it.
+# The skeleton beside the executable, where 'jobvm image build' looks for it. Of modes, a working
+# tree has only what git keeps; the rest is the umask of whoever made it.
 $B/skeleton: $(shell find rootfs-skel)
 	@rm -rf $@
 	@cp -R rootfs-skel $@
+	@chmod -R u=rwX,go=rX $@
 
 # The image is made new as a whole, and the old one stays until the new one is there.
 $B/image/image.json: $B/jobvm $B/init $B/skeleton $B/debian/done
@@ -245,8 +247,8 @@ install: all
 	install -m 755 $B/jobvm $(DESTDIR)$(PREFIX)/bin/jobvm
 	install -m 755 $B/init $(DESTDIR)$(DATADIR)/init
 	install -m 644 $B/image/* $(DESTDIR)$(DATADIR)/image
-	cp -R --no-preserve=ownership $B/skeleton $B/userland $(DESTDIR)$(DATADIR)
-	cp -R --no-preserve=ownership $B/kernel/. $(DESTDIR)$(DATADIR)/kernel
+	cp -R --preserve=mode $B/skeleton $B/userland $(DESTDIR)$(DATADIR)
+	cp -R --preserve=mode $B/kernel/. $(DESTDIR)$(DATADIR)/kernel
 	for page in $(man_pages); do section=$${page##*.}; \
 		install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$$section/$${page##*/}; \
 	done

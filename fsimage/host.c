@@ -5,7 +5,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "fsimage/copy.h"
 #include "fsimage/writer.h"
+
+/* Zeros are looked for in so many bytes at a time, a multiple of the block size. */
+#define SCAN_BYTES (16 * FSIMAGE_BLOCK_BYTES)
 
 static bool is_base(const struct host_directory *directory)
 {
@@ -99,8 +103,9 @@ bool host_file_is(const struct host_file *file, const struct stat *stat)
 	       same_time(stat->st_mtim, file->mtime) && same_time(stat->st_ctim, file->ctime);
 }
 
-int host_next_segment(int fd, const struct host_file *file, uint64_t offset,
-		      struct host_segment *segment)
+/* What the host's file system calls data, widened to whole blocks; else as host_next_segment. */
+static int next_allocated(int fd, const struct host_file *file, uint64_t offset,
+			  struct host_segment *segment)
 {
 	*segment = (struct host_segment){offset, file->size_bytes};
 	if (offset >= file->size_bytes)
@@ -126,4 +131,61 @@ int host_next_segment(int fd, const struct host_file *file, uint64_t offset,
 	if (segment->end > file->size_bytes)
 		segment->end = file->size_bytes;
 	return 1;
+}
+
+static bool is_zero(const uint8_t *bytes, size_t size)
+{
+	return bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0;
+}
+
+/* The first block from START on that IS_ZERO or is not, as asked, or END; -1 with errno. */
+static int64_t find_block(int fd, bool zero, uint64_t start, uint64_t end)
+{
+	uint8_t bytes[SCAN_BYTES];
+
+	for (uint64_t offset = start; offset < end; offset += SCAN_BYTES) {
+		size_t wanted = end - offset < SCAN_BYTES ? end - offset : SCAN_BYTES;
+		int64_t size = read_at(fd, bytes, wanted, offset);
+
+		if (size < 0)
+			return -1;
+		for (size_t at = 0; at < (size_t)size; at += FSIMAGE_BLOCK_BYTES) {
+			size_t left = (size_t)size - at;
+
+			if (is_zero(bytes + at,
+				    left < FSIMAGE_BLOCK_BYTES ? left : FSIMAGE_BLOCK_BYTES) ==
+			    zero)
+				return (int64_t)(offset + at);
+		}
+	}
+	return (int64_t)end; /* also of a file that has just become shorter */
+}
+
+/* Looks for zeros from the beginning of SEGMENT on: 1, 0 when it has nothing else, or -1. */
+static int cut_at_zeros(int fd, const struct host_file *file, struct host_segment *segment)
+{
+	int64_t start = find_block(fd, false, segment->start, segment->end), end;
+
+	if (start < 0 || (uint64_t)start >= segment->end)
+		return start < 0 ? -1 : 0;
+	/* Not before the next zeros, whatever the host keeps apart. */
+	end = find_block(fd, true, (uint64_t)start, file->size_bytes);
+	*segment = (struct host_segment){(uint64_t)start, (uint64_t)end};
+	return end < 0 ? -1 : 1;
+}
+
+int host_next_segment(int fd, const struct host_file *file, uint64_t offset,
+		      struct host_segment *segment)
+{
+	int found = next_allocated(fd, file, offset, segment);
+
+	if (!file->find_zeros)
+		return found;
+	while (found > 0) {
+		found = cut_at_zeros(fd, file, segment);
+		if (found)
+			return found;
+		found = next_allocated(fd, file, segment->end, segment);
+	}
+	return found;
 }

@@ -33,6 +33,7 @@ struct host_file {
 	uint64_t size_bytes;
 	struct timespec mtime, ctime;
 	bool sparse;		/* has fewer blocks than its size needs: look for holes */
+	bool find_zeros;	/* holes are its blocks of zeros: look for them */
 	uint64_t data_bytes;	/* holes not counted */
 	uint64_t data_blocks;	/* of the image */
 	uint64_t segment_count; /* runs of data between holes */
@@ -67,7 +68,7 @@ bool host_file_is(const struct host_file *file, const struct stat *stat);
 
 /*
  * The next run of data at or after OFFSET (a multiple of the block size) in the file behind FD,
- * widened to whole blocks but not past the end. 1, or 0 when there is none, or -1 with errno.
+ * in whole blocks but not past the end. 1, or 0 when there is none, or -1 with errno.
  */
 struct host_segment {
 	uint64_t start, end;

@@ -276,8 +276,8 @@ static struct fsnode *import_directory(struct importer *importer, struct fsnode 
 }
 
 /*
- * How much of the file is data: known from its size alone, but where there are holes. Whether it
- * can be read is asked where its mode leaves a doubt: an access list that is against it shows
+ * How much of the file is data: known from its size alone, but where there may be holes. Whether
+ * it can be read is asked where its mode leaves a doubt: an access list that is against it shows
  * when the file is opened.
  */
 static int measure(struct importer *importer, const struct candidate *from, struct host_file *file)
@@ -285,7 +285,7 @@ static int measure(struct importer *importer, const struct candidate *from, stru
 	struct host_segment segment = {0, 0};
 	int fd = -1, found;
 
-	if (file->sparse) {
+	if (file->sparse || file->find_zeros) {
 		fd = host_open_file(from->directory_fd, from->host_name);
 		if (fd < 0)
 			return fail_at(importer, from, "cannot open");
@@ -304,6 +304,9 @@ static int measure(struct importer *importer, const struct candidate *from, stru
 		fail_at(importer, from, "cannot find the holes of");
 	if (fd >= 0)
 		close(fd);
+	/* Without holes the writer need not look for them again. */
+	if (file->data_bytes == file->size_bytes)
+		file->sparse = file->find_zeros = false;
 	return found;
 }
 
@@ -325,6 +328,7 @@ static struct fsnode *import_file(struct importer *importer, struct fsnode *pare
 	file->mtime = from->stat.st_mtim;
 	file->ctime = from->stat.st_ctim;
 	file->sparse = from->stat.st_blocks * 512 < from->stat.st_size;
+	file->find_zeros = importer->options->zeros_are_holes && from->stat.st_size > 0;
 
 	struct fsmeta meta = meta_of(importer, &from->stat);
 	struct fsnode *node =

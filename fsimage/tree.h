@@ -35,6 +35,11 @@ struct fsimport {
 	bool clamp_mtime; /* times later than latest_mtime (seconds since 1970) become it */
 	time_t latest_mtime;
 	/*
+	 * Holes are the blocks of zeros in a file, and no others: the tree then does not depend on
+	 * what file system it lay on, or how it came there. Files are read for it.
+	 */
+	bool zeros_are_holes;
+	/*
 	 * Extended attributes too, as far as this process may read them: user.*, trusted.*,
 	 * security.capability and access control lists; no others.
 	 */

@@ -141,7 +141,7 @@ static void run_test_job(struct job *job, struct finding *finding)
 	struct packed packed;
 	struct error error;
 
-	if (job_finish(job, &error) || pack_job(job, NULL, &packed, &error)) {
+	if (job_finish(job, &error) || pack_job(job, NULL, NULL, &packed, &error)) {
 		find(finding, BAD, NULL, "%s", error.text);
 		return;
 	}

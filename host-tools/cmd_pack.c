@@ -1,6 +1,7 @@
 /* jobvm pack: makes a job disk. */
 #include <stdlib.h>
 #include <unistd.h>
+#include <uuid/uuid.h>
 
 #include "host-tools/exitcodes.h"
 #include "host-tools/message.h"
@@ -30,17 +31,41 @@ static void warn_of_lost_keys(const struct job *job)
 			message_warning("'%s' is not kept on a job disk", keys[i].name);
 }
 
+/* The nil UUID stands for none, so it names no job. */
+static void parse_job_id(const char *text, uuid_t id)
+{
+	if (uuid_parse(text, id) || uuid_is_null(id))
+		message_usage("pack", "option '--job-id': '%s' is not a UUID", text);
+}
+
+/* Packs the job and gives the disk its name. */
+static int pack_to(const char *output, struct job *job, const uint8_t *job_id, struct error *error)
+{
+	struct pack_options options = {.job_id = job_id};
+	struct packed packed;
+
+	if (epoch_read(&options.epoch, error) || pack_job(job, output, &options, &packed, error))
+		return -1;
+	int failed = pack_publish(&packed, output, error);
+	close(packed.fd);
+	return failed;
+}
+
 static int run_pack(int argc, char **argv)
 {
-	const char *output = NULL;
+	const char *output = NULL, *job_id_text = NULL;
 	struct request request;
-	struct packed packed;
+	uuid_t job_id = {0};
 	struct error error;
-	const struct option options[] = {{'o', "output", OPTION_VALUE, &output}, {.name = NULL}};
+	const struct option options[] = {{'o', "output", OPTION_VALUE, &output},
+					 {0, "job-id", OPTION_VALUE, &job_id_text},
+					 {.name = NULL}};
 
 	request_read(&command_pack, argc, argv, options, REQUEST_IMAGE_NAMED, &request);
 	if (!output)
 		message_usage("pack", "option '-o JOB.img' is missing");
+	if (job_id_text)
+		parse_job_id(job_id_text, job_id);
 	if (request.job_count != 1)
 		message_usage("pack",
 			      "the submit description queues %zu jobs; a job disk holds one",
@@ -51,11 +76,7 @@ static int run_pack(int argc, char **argv)
 	}
 	warn_of_lost_keys(&request.jobs[0]);
 	progress_phase("packing");
-	int failed = pack_job(&request.jobs[0], output, &packed, &error);
-	if (!failed) {
-		failed = pack_publish(&packed, output, &error);
-		close(packed.fd);
-	}
+	int failed = pack_to(output, &request.jobs[0], job_id_text ? job_id : NULL, &error);
 	progress_clear();
 	if (failed)
 		message_error("%s", error.text);
@@ -68,7 +89,8 @@ const struct command command_pack = {
 	.summary = "make a job disk, to be started later or elsewhere",
 	.usage = "Usage: jobvm pack [OPTION]... -o JOB.img (-- COMMAND [ARG]... | FILE.sub)\n"
 		 "Make the job disk of one job, with its manifest and inputs.\n\n"
-		 "  -o JOB.img           the job disk to make; must not exist\n" REQUEST_JOB_HELP
+		 "  -o JOB.img           the job disk to make; must not exist\n"
+		 "  --job-id UUID        the job's id; without it, a new one\n" REQUEST_JOB_HELP
 		 "  --image DIR          take what the job does not say (environment, command)\n"
 		 "                       from this guest image; 'jobvm start' is told it again\n",
 	.run = run_pack,

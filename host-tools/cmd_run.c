@@ -101,7 +101,7 @@ static int pack(const struct run *run, struct job *job, struct packed *packed, s
 
 	progress_phase("packing");
 	int failed = (keeps_results(run, job) && collect_check_places(&places, error)) ||
-		     pack_job(job, NULL, packed, error);
+		     pack_job(job, NULL, NULL, packed, error);
 	progress_clear();
 	return failed;
 }

@@ -24,6 +24,7 @@
 
 struct packer {
 	struct job *job;
+	const struct pack_options *options;
 	struct fstree *tree;
 	struct fsnode *input;
 	struct fsmeta root_meta, job_meta; /* PID 1's files; the job's */
@@ -33,12 +34,17 @@ struct packer {
 
 /* --- the workspace's files --- */
 
+/* The rules for what is the job's. */
 static struct fsimport import_rules(const struct packer *p)
 {
 	return (struct fsimport){
 		.override_owner = true,
 		.uid = p->job_meta.uid,
 		.gid = p->job_meta.gid,
+		.clamp_mtime = p->options->epoch.is_set,
+		.latest_mtime = p->options->epoch.seconds,
+		/* Only where the disk shall be the same again: it costs a reading of all inputs. */
+		.zeros_are_holes = p->options->epoch.is_set,
 	};
 }
 
@@ -121,8 +127,9 @@ static int add_stdin(struct packer *p, struct fsnode *root)
 {
 	char resolved[PATH_MAX];
 	struct stat status;
-	struct fsimport rules = {.override_owner = true};
+	struct fsimport rules = import_rules(p);
 
+	rules.uid = rules.gid = 0;
 	p->job->manifest.has_stdin = p->job->stdin_path != NULL;
 	if (!p->job->stdin_path)
 		return 0;
@@ -284,21 +291,34 @@ static void discard_disk(const struct packed *packed)
 static void set_owners(struct packer *p)
 {
 	bool root = p->job->manifest.user == USER_ROOT;
-	struct timespec now;
+	struct timespec now = {.tv_sec = p->options->epoch.seconds};
 
-	clock_gettime(CLOCK_REALTIME, &now);
+	if (!p->options->epoch.is_set)
+		clock_gettime(CLOCK_REALTIME, &now);
 	p->root_meta = (struct fsmeta){.mode = 0700, .mtime = now};
 	p->job_meta = (struct fsmeta){
 		.mode = 0755, .uid = root ? 0 : JOB_UID, .gid = root ? 0 : JOB_GID, .mtime = now};
 }
 
-int pack_job(struct job *job, const char *path, struct packed *packed, struct error *error)
+static void set_job_id(const struct pack_options *options, struct packed *packed)
 {
-	struct packer p = {.job = job, .error = error};
 	uuid_t id;
 
-	uuid_generate_random(id);
+	if (options->job_id)
+		uuid_copy(id, options->job_id);
+	else
+		uuid_generate_random(id);
 	uuid_unparse_lower(id, packed->job_id);
+}
+
+int pack_job(struct job *job, const char *path, const struct pack_options *options,
+	     struct packed *packed, struct error *error)
+{
+	static const struct pack_options new_each_time = {.job_id = NULL};
+	struct packer p = {
+		.job = job, .options = options ? options : &new_each_time, .error = error};
+
+	set_job_id(p.options, packed);
 	job->manifest.job_id = packed->job_id;
 	job_bind_manifest(job);
 	/* The guest keeps the host's limit too, for only it can end a job and keep its outputs. */

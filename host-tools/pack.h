@@ -5,6 +5,7 @@
 #include <limits.h>
 #include <stdint.h>
 
+#include "fsimage/epoch.h"
 #include "host-tools/job.h"
 
 /* Free space on the job disk where request_disk says nothing; the image file stays sparse. */
@@ -17,12 +18,20 @@ struct packed {
 				   */
 };
 
+/* What makes a job disk the same bytes when it is packed again. */
+struct pack_options {
+	const uint8_t *job_id; /* a UUID's 16 bytes; NULL: a new one */
+	/* Set: the time of what is not an input, and the latest that inputs may have. */
+	struct epoch epoch;
+};
+
 /*
  * Makes a job disk in a file without a name, in the directory of PATH (or, with PATH NULL, in
  * pack_scratch_directory): a process that dies leaves nothing behind. The manifest gets its job id.
- * -1 with ERROR set and nothing to close.
+ * OPTIONS may be NULL. -1 with ERROR set and nothing to close.
  */
-int pack_job(struct job *job, const char *path, struct packed *packed, struct error *error);
+int pack_job(struct job *job, const char *path, const struct pack_options *options,
+	     struct packed *packed, struct error *error);
 
 /* Where job disks without a PATH go: $TMPDIR or /var/tmp. */
 const char *pack_scratch_directory(void);

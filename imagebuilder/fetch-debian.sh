@@ -5,6 +5,8 @@
 # usage: fetch-debian.sh BUILD_DIR
 # makes: BUILD_DIR/kernel/vmlinuz, BUILD_DIR/kernel/modules/, BUILD_DIR/userland/
 set -eu
+# The userland's modes are those of the guest.
+umask 022
 
 build=$(cd "$1" && pwd)
 work=$build/debian

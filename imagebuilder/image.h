@@ -39,8 +39,8 @@ struct image_build_options {
  * Builds the image beside its name, syncs it and renames it. On failure nothing is left, -1 is
  * returned and ERROR is set. The same inputs give the same bytes, wherever they are; times after
  * SOURCE_DATE_EPOCH (from the environment, in seconds) are clamped to it. Owners in directories
- * are kept when root builds; otherwise the caller's own files become root's. Owners, modes,
- * attributes and devices of archives and OCI images are theirs, whoever builds.
+ * are kept, but what belongs to the directory's own owner becomes root's. Owners, modes,
+ * attributes and devices of archives and OCI images are theirs. Who builds plays no part.
  */
 int image_build(const struct image_build_options *options, struct error *error);
 

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "fsimage/epoch.h"
 #include "fsimage/writer.h"
 #include "imagebuilder/files.h"
 #include "imagebuilder/image.h"
@@ -79,17 +80,12 @@ static int check_output(struct build *build, struct error *error)
 
 static int read_epoch(struct build *build, struct error *error)
 {
-	const char *text = getenv("SOURCE_DATE_EPOCH");
-	char *end;
+	struct epoch epoch;
 
-	build->now = 0;
-	build->latest = INT64_MAX;
-	if (!text)
-		return 0;
-	errno = 0;
-	build->now = build->latest = strtoll(text, &end, 10);
-	if (errno || end == text || *end || build->now < 0)
-		return error_set(error, "SOURCE_DATE_EPOCH: '%s' is not a number of seconds", text);
+	if (epoch_read(&epoch, error))
+		return -1;
+	build->now = epoch.seconds;
+	build->latest = epoch.is_set ? epoch.seconds : INT64_MAX;
 	return 0;
 }
 

@@ -14,16 +14,18 @@ struct walk {
 	struct root_source *source;
 	struct digest *metadata;
 	FTS *fts;
+	uid_t owner; /* the directory's own */
 };
 
-static struct fsmeta meta_of(const struct stack *stack, const struct stat *stat)
+/* Whoever the tree belongs to stands for root in it. Who builds plays no part in it. */
+static struct fsmeta meta_of(const struct walk *walk, const struct stat *stat)
 {
-	bool becomes_root = geteuid() != 0 && stat->st_uid == geteuid();
+	bool becomes_root = walk->owner != 0 && stat->st_uid == walk->owner;
 	struct fsmeta meta = {
 		.mode = stat->st_mode,
 		.uid = becomes_root ? 0 : stat->st_uid,
 		.gid = becomes_root ? 0 : stat->st_gid,
-		.mtime = stack_time(stack, stat->st_mtim),
+		.mtime = stack_time(walk->stack, stat->st_mtim),
 	};
 
 	return meta;
@@ -62,6 +64,7 @@ static int stack_node_of(struct walk *walk, const FTSENT *entry, const struct fs
 		.gid = meta->gid,
 		.clamp_mtime = true,
 		.latest_mtime = stack->latest,
+		.zeros_are_holes = true,
 	};
 
 	if (S_ISSOCK(meta->mode))
@@ -80,14 +83,16 @@ static int stack_node_of(struct walk *walk, const FTSENT *entry, const struct fs
 static int visit(struct walk *walk, FTSENT *entry, struct error *error)
 {
 	const char *path = entry->fts_path + strlen(walk->source->path);
-	struct fsmeta meta = meta_of(walk->stack, entry->fts_statp);
 	struct fsnode *node = NULL;
+	struct fsmeta meta;
 
 	/* The source itself: the root's mode and time are ours. */
 	if (entry->fts_level == FTS_ROOTLEVEL) {
 		entry->fts_pointer = fstree_root(walk->stack->tree);
+		walk->owner = entry->fts_statp->st_uid;
 		return 0;
 	}
+	meta = meta_of(walk, entry->fts_statp);
 	path += strspn(path, "/");
 	walk->source->nodes++;
 	if (digest_node(walk, path, entry, &meta, error) ||

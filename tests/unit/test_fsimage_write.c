@@ -876,6 +876,63 @@ static void same_tree_gives_same_bytes(void **state)
 		run("dumpe2fs -h zero.img 2>&1 | TZ=UTC0 grep -q '^Last write time:.*19[67]'"), 0);
 }
 
+/* Imports the file SOURCE alone, writes it as IMAGE and returns how much data there was. */
+static uint64_t write_file_image(const char *source, const char *image)
+{
+	const struct fsimport import = {.zeros_are_holes = true};
+	struct fsimage_options options = default_options();
+	struct fstree *tree = new_tree();
+
+	assert_non_null(fstree_import(tree, fstree_root(tree), "file", AT_FDCWD, source, &import,
+				      &test_error));
+	assert_success(write_image(tree, image, &options));
+
+	uint64_t data_bytes = fstree_totals(tree).data_bytes;
+
+	fstree_free(tree);
+	assert_fsck_clean(image);
+	return data_bytes;
+}
+
+static void assert_zeros_make_the_holes(const char *shape, uint64_t data_bytes)
+{
+	assert_int_equal(run("rm -f made sparse full; (%s) >made", shape), 0);
+	assert_int_equal(run("cp -p --sparse=always made sparse && cp -p --sparse=never made full"),
+			 0);
+	assert_int_equal(write_file_image("sparse", "sparse.img"), data_bytes);
+	assert_int_equal(write_file_image("full", "full.img"), data_bytes);
+	assert_int_equal(run("cmp sparse.img full.img"), 0);
+	assert_int_equal(
+		run("debugfs -R 'dump /file dumped' full.img 2>/dev/null && cmp made dumped"), 0);
+}
+
+static void zeros_are_the_holes_where_asked(void **state)
+{
+	static const char zeros_64k[] = "head -c 65536 /dev/zero";
+	char shape[200];
+
+	(void)state;
+	assert_zeros_make_the_holes("true", 0);
+	assert_zeros_make_the_holes("seq 100000", 588895);
+	assert_zeros_make_the_holes("head -c 100 /dev/zero", 0);
+	assert_zeros_make_the_holes("head -c 1000000 /dev/zero", 0);
+	/* Within a block, and over a block's end: no zeros of a whole block. */
+	assert_zeros_make_the_holes("echo a; head -c 6000 /dev/zero; echo b", 6004);
+	assert_zeros_make_the_holes("echo a; head -c 20000 /dev/zero; echo b",
+				    4096 + 20004 - 16384);
+	/* At the end, in a block of its own that is not whole. */
+	assert_zeros_make_the_holes("echo a; head -c 5000 /dev/zero", 4096);
+	/* Where one reading ends and the next begins. */
+	snprintf(shape, sizeof(shape), "%s | tr '\\0' a; %s; %s | tr '\\0' b", zeros_64k, zeros_64k,
+		 zeros_64k);
+	assert_zeros_make_the_holes(shape, 2 * 65536);
+	/* Holes before, between and behind, more than fit into an inode. */
+	assert_zeros_make_the_holes("for i in 1 2 3 4 5 6 7 8; do head -c 8192 /dev/zero; "
+				    "head -c 4096 /dev/zero | tr '\\0' x; done; "
+				    "head -c 8192 /dev/zero",
+				    8 * 4096);
+}
+
 static void record_progress(void *context, const struct fstotals *done)
 {
 	struct fstotals *last = context;
@@ -952,6 +1009,7 @@ int main(void)
 		IN_SCRATCH(devices_and_owners),
 		IN_SCRATCH(debugfs_agrees),
 		IN_SCRATCH(same_tree_gives_same_bytes),
+		IN_SCRATCH(zeros_are_the_holes_where_asked),
 		IN_SCRATCH(progress_ends_with_the_totals),
 		IN_SCRATCH(requests_that_make_no_sense),
 	};
