@@ -175,7 +175,7 @@ static int fill(struct sink *sink, const char *path, const struct sink_file *fil
 
 int sink_copy(struct sink *sink, const char *path, const struct fsstat *stat, struct error *error)
 {
-	struct sink_file file;
+	struct sink_file file = {.fd = -1};
 
 	if (take_bytes(sink, path, stat->size_bytes, error) ||
 	    sink_begin(sink, path, 0600, &file, error))
@@ -228,7 +228,7 @@ int sink_directory_done(struct sink *sink, const char *path, const struct fsstat
 int sink_bytes(struct sink *sink, const char *path, const char *bytes, size_t length,
 	       struct error *error)
 {
-	struct sink_file file;
+	struct sink_file file = {.fd = -1};
 
 	if (sink_begin(sink, path, 0666, &file, error))
 		return -1;
