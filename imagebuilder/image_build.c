@@ -40,11 +40,12 @@ struct build {
 	char shown[PATH_MAX];
 };
 
-static void report(const struct build *build, uint64_t bytes_done)
+static void report(void *context, const struct fstotals *done)
 {
+	const struct build *build = context;
+
 	if (build->options->progress)
-		build->options->progress(build->options->progress_context, build->stage,
-					 bytes_done);
+		build->options->progress(build->options->progress_context, build->stage, done);
 }
 
 /* A file of the image by the name that the user knows; valid until the next call. */
@@ -169,8 +170,6 @@ static int finish_part(struct build *build, const char *file, int fd, int result
 		part->size_bytes = (uint64_t)stat.st_size;
 		result = digest_file(fd, shown_name(build, file), part->sha256, error);
 	}
-	if (!result)
-		report(build, part->size_bytes);
 	return finish_file(build, file, fd, result, error);
 }
 
@@ -191,6 +190,8 @@ static int make_root_tree(struct build *build, struct error *error)
 		.latest = build->latest,
 		.spool_directory_fd = build->directory_fd,
 		.spool_name = build->output,
+		.progress = report,
+		.progress_context = build,
 	};
 
 	if (root_tree_build(&options, &build->tree, error))
@@ -198,21 +199,16 @@ static int make_root_tree(struct build *build, struct error *error)
 	if (!needs_initrd(build) &&
 	    root_tree_add_init(&build->tree, build->options->init, build->now, error))
 		return -1;
-	report(build, fstree_totals(build->tree.tree).data_bytes);
 	return 0;
-}
-
-static void report_root_image(void *context, const struct fstotals *done)
-{
-	report(context, done->data_bytes);
 }
 
 static int make_root_image(struct build *build, struct error *error)
 {
 	struct fsimage_options options = {
 		.label = ROOTDISK_LABEL,
+		.size_bytes = build->options->root_bytes,
 		.now = build->now,
-		.progress = report_root_image,
+		.progress = report,
 		.progress_context = build,
 	};
 	int fd = create_file(build, ROOT_FILE, error);
@@ -319,7 +315,7 @@ static int run_stages(struct build *build, struct error *error)
 {
 	for (size_t i = 0; i < COUNT(stages); i++) {
 		build->stage = stages[i].name;
-		report(build, 0);
+		report(build, &(struct fstotals){0});
 		if (stages[i].run(build, error))
 			return -1;
 	}

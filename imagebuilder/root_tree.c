@@ -90,7 +90,10 @@ int root_tree_build(const struct root_tree_options *options, struct root_tree *r
 		    struct error *error)
 {
 	struct root_target target = {
-		.stack = {.now = options->now, .latest = options->latest},
+		.stack = {.now = options->now,
+			  .latest = options->latest,
+			  .progress = options->progress,
+			  .progress_context = options->progress_context},
 		.spool = spool_start(options->spool_directory_fd, options->spool_name),
 		.defaults = &root->defaults,
 	};

@@ -99,6 +99,7 @@ static int visit(struct walk *walk, FTSENT *entry, struct error *error)
 	    stack_node_of(walk, entry, &meta, &node, error))
 		return -1;
 	entry->fts_pointer = node;
+	stack_report(walk->stack);
 	return 0;
 }
 

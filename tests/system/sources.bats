@@ -168,6 +168,26 @@ layer() {
 	[ ! -e cut-image ]
 }
 
+@test "on a terminal building shows bytes and files" {
+	export TERM=xterm
+	mkfifo tar terminal
+	mkdir tree
+	touch tree/{1..1000}
+	tar --blocking-factor 1 -C tree -cf part.tar .
+	# An archive that goes on until its reader has seen enough.
+	(
+		while head -c -1024 part.tar; do :; done >tar 2>/dev/null
+	) &
+	feeder=$!
+	script -qec "$build/jobvm image build --from tar -o image" /dev/null >terminal &
+	exec 8<terminal
+	tr '\r' '\n' <&8 | grep -E -m 1 'building: root tree: [0-9]+ MB, [0-9]{4,} files'
+	kill "$feeder"
+	cat <&8 >/dev/null
+	wait || true
+	[ ! -e image ]
+}
+
 @test "the same archive gives the same bytes at another time, umask and user" {
 	tar -C "$build/userland" --numeric-owner -cf userland.tar .
 	image_build --from userland.tar -o first
