@@ -188,25 +188,51 @@ layer() {
 	[ ! -e image ]
 }
 
-@test "the same archive gives the same bytes at another time, umask and user" {
-	tar -C "$build/userland" --numeric-owner -cf userland.tar .
-	image_build --from userland.tar -o first
+# go_elsewhere: makes the directory $elsewhere, for anybody, and finds another user, if it can.
+go_elsewhere() {
 	other=()
 	[ "$(id -u)" -ne 0 ] || other=(setpriv --reuid 65534 --regid 65534 --clear-groups)
 	"${other[@]}" test -r "$build/image/kernel" -a -r "$build/init" || skip "no other user can reach $build"
 	elsewhere=$(mktemp -d /tmp/jobvm-elsewhere.XXXXXX)
 	chmod 777 "$elsewhere"
-	(
-		umask 077
-		cd "$elsewhere"
-		SOURCE_DATE_EPOCH=2000000000 "${other[@]}" "$build/jobvm" image build --quiet \
-			--from - -o second
-	) <userland.tar
+}
+
+# build_elsewhere OPTION...: builds `second` there as the other user.
+build_elsewhere() (
+	umask 077
+	cd "$elsewhere"
+	SOURCE_DATE_EPOCH=2000000000 "${other[@]}" "$build/jobvm" image build --quiet -o second "$@"
+)
+
+# leave_elsewhere: compares it with `first`.
+leave_elsewhere() {
 	[ "$(id -u)" -ne 0 ] || [ "$(stat -c %u "$elsewhere/second/root.img")" -eq 65534 ]
-	for part in kernel initrd root.img image.json; do
-		cmp "first/$part" "$elsewhere/second/$part"
-	done
+	diff -r first "$elsewhere/second"
 	rm -r "$elsewhere"
+}
+
+@test "the same archive gives the same bytes at another time, umask and user" {
+	go_elsewhere
+	tar -C "$build/userland" --numeric-owner -cf userland.tar .
+	image_build --from userland.tar -o first
+	build_elsewhere --from - <userland.tar
+	leave_elsewhere
+}
+
+@test "root and others get the same bytes from root's directory, attributes and all" {
+	needs_root "the tree is root's"
+	go_elsewhere
+	mkdir -p "$elsewhere/tree/dir"
+	echo text >"$elsewhere/tree/dir/file"
+	setfattr -n user.color -v red "$elsewhere/tree/dir" || skip "no attributes in /tmp"
+	setfattr -n user.color -v blue "$elsewhere/tree/dir/file"
+	setfattr -n trusted.color -v green "$elsewhere/tree/dir/file"
+	# cap_net_raw=ep
+	setfattr -n security.capability -v 0sAQAAAgAgAAAAAAAAAAAAAAAAAAA= "$elsewhere/tree/dir/file"
+	image_build --from "$elsewhere/tree" -o first
+	build_elsewhere --from tree
+	leave_elsewhere
+	debugfs -R 'ea_list /dir/file' first/root.img | grep -q security.capability
 }
 
 # debian_tar PACKAGES: a Debian as debian.tar. A user's mmdebstrap finds out how it can do that;

@@ -2,6 +2,7 @@
 #include <archive.h>
 #include <archive_entry.h>
 #include <sys/sysmacros.h>
+#include <sys/xattr.h>
 
 #include "imagebuilder/digest.h"
 #include "imagebuilder/image.h"
@@ -818,6 +819,82 @@ static void bad_whiteouts_are_refused(void **state)
 	}
 }
 
+/* --- directories --- */
+
+static void set_on_host(const char *path, const char *name, const void *value, size_t size)
+{
+	if (lsetxattr(path, name, value, size, 0) == 0)
+		return;
+	if (errno == ENOTSUP || (errno == EPERM && geteuid() != 0))
+		skip(); /* not on this file system; trusted.* and capabilities are for others */
+	fail_msg("%s %s: %s", path, name, strerror(errno));
+}
+
+/* "" stands for none. */
+static void assert_attribute(struct opened *root, const char *path, const char *name,
+			     const char *expected)
+{
+	char value[64] = "";
+
+	test_error.text[0] = '\0';
+	fsimage_getxattr(root->image, stat_in(root->image, path).inode, name, value,
+			 sizeof(value) - 1, &test_error);
+	assert_string_equal(test_error.text, "");
+	assert_string_equal(value, expected);
+}
+
+static void attributes_of_directories_are_kept(void **state)
+{
+	(void)state;
+	scratch_write_text("below/dir/file", "below");
+	scratch_write_text("tree/dir/file", "text");
+	set_on_host("below/dir", "user.below", "hidden", 6);
+	set_on_host("below/dir/file", "user.below", "hidden", 6);
+	set_on_host("tree/dir", "user.color", "blue", 4);
+	set_on_host("tree/dir/file", "user.color", "red", 3);
+	set_on_host("tree/dir/file", "user.overlay.opaque", "y", 1);
+	set_on_host("tree/dir", "system.posix_acl_default", access_list, sizeof(access_list));
+	set_on_host("tree/dir/file", "system.posix_acl_access", access_list, sizeof(access_list));
+
+	struct opened root = build_root(FROM("below", "tree"));
+	assert_attribute(&root, "dir", "user.color", "blue");
+	assert_attribute(&root, "dir", "user.below", "");
+	assert_attribute(&root, "dir/file", "user.color", "red");
+	assert_attribute(&root, "dir/file", "user.overlay.opaque", "y");
+	assert_attribute(&root, "dir/file", "user.below", "");
+	close_image(&root);
+	assert_int_equal(run("debugfs -R 'ea_list /dir/file' image/root.img 2>&1 | "
+			     "grep -q 'system.posix_acl_access (28)' && "
+			     "debugfs -R 'ea_list /dir' image/root.img 2>&1 | "
+			     "grep -q 'system.posix_acl_default (28)'"),
+			 0);
+
+	/* They are metadata that the image is known by. */
+	set_on_host("tree/dir", "user.color", "teal", 4);
+	assert_success(build("other", FROM("below", "tree")));
+	assert_int_equal(run("grep metadata_sha256 image/image.json >1; "
+			     "grep metadata_sha256 other/image.json >2; "
+			     "test $(diff 1 2 | grep -c '^>') = 1"),
+			 0);
+}
+
+/* What root alone may read would make the image depend on who builds it. */
+static void attributes_that_only_root_sees_are_left_out(void **state)
+{
+	(void)state;
+	scratch_write_text("tree/dir/file", "text");
+	assert_success(build("plain", FROM("tree")));
+	set_on_host("tree/dir", "trusted.overlay.opaque", "y", 1);
+	set_on_host("tree/dir/file", "trusted.color", "red", 3);
+	assert_success(build("trusted", FROM("tree")));
+	assert_int_equal(run("diff -r plain trusted"), 0);
+	set_on_host("tree/dir/file", "security.capability", capability, sizeof(capability));
+	assert_success(build("image", FROM("tree")));
+	assert_int_equal(run("debugfs -R 'ea_list /dir/file' image/root.img 2>&1 | "
+			     "grep -q 'security.capability (20)'"),
+			 0);
+}
+
 /* --- stacks --- */
 
 static void kinds_are_stacked_in_order(void **state)
@@ -877,6 +954,8 @@ int main(void)
 		IN_SCRATCH(image_is_chosen_by_tag_and_platform),
 		IN_SCRATCH(damaged_layouts_are_refused),
 		IN_SCRATCH(bad_whiteouts_are_refused),
+		IN_SCRATCH(attributes_of_directories_are_kept),
+		IN_SCRATCH(attributes_that_only_root_sees_are_left_out),
 		IN_SCRATCH(kinds_are_stacked_in_order),
 		IN_SCRATCH(times_of_archives_are_clamped),
 	};

@@ -7,14 +7,6 @@
 static const struct fsmeta plain = {.mode = 0644, .uid = 1000, .gid = 1000, .mtime = {TEST_NOW, 7}};
 static const struct fsimport with_xattrs = {.xattrs = true};
 
-/* user::rw-, user:5:r--, group::r--, mask::r--, other::r-- as getxattr(2) has it */
-static const uint8_t access_list[] = {
-	2, 0, 0,    0,	  1,	0,    6,    0, 0xff, 0xff, 0xff, 0xff, 2,    0,	   4,
-	0, 5, 0,    0,	  0,	4,    0,    4, 0,    0xff, 0xff, 0xff, 0xff, 0x10, 0,
-	4, 0, 0xff, 0xff, 0xff, 0xff, 0x20, 0, 4,    0,	   0xff, 0xff, 0xff, 0xff};
-/* cap_net_raw=ep */
-static const uint8_t capability[20] = {1, 0, 0, 2, 0, 0x20};
-
 static struct fsnode *add_file(struct fstree *tree, const char *name)
 {
 	struct fsnode *node =
