@@ -204,7 +204,11 @@ static int import_xattrs(struct importer *importer, struct fsnode *node,
 	if (!importer->xattr_buffer)
 		return fail_for_memory(importer);
 	fstree_clear_xattrs(node); /* of a directory that is merged */
-	snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", from->directory_fd, from->host_name);
+	if (*from->host_name == '/')
+		snprintf(path, sizeof(path), "%s", from->host_name);
+	else
+		snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", from->directory_fd,
+			 from->host_name);
 	size = llistxattr(path, importer->xattr_buffer, XATTR_LIST_MAX);
 	if (size < 0 && errno == ENOTSUP)
 		return 0;

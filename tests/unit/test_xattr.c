@@ -131,6 +131,26 @@ static void imported_attributes(void **state)
 	assert_kernel_agrees();
 }
 
+static void absolute_path_has_its_attributes(void **state)
+{
+	struct fstree *tree = new_tree();
+	char *path;
+
+	(void)state;
+	scratch_write_text("source/file", "text");
+	set_on_host("source/file", "user.a", "b", 1);
+	path = realpath("source/file", NULL);
+	assert_non_null(fstree_import(tree, fstree_root(tree), "file", AT_FDCWD, path,
+				      &with_xattrs, &test_error));
+	free(path);
+	make_checked_image(tree);
+
+	struct opened opened = open_image("test.img");
+
+	assert_xattr(opened.image, "file", "user.a", "b", 1);
+	close_image(&opened);
+}
+
 static void attributes_are_left_out_by_default(void **state)
 {
 	(void)state;
@@ -330,6 +350,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		IN_SCRATCH(imported_attributes),
+		IN_SCRATCH(absolute_path_has_its_attributes),
 		IN_SCRATCH(attributes_are_left_out_by_default),
 		IN_SCRATCH(set_attributes),
 		IN_SCRATCH(attributes_fill_inode_and_block),
