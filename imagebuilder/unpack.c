@@ -262,7 +262,7 @@ static int read_all(struct unpack *unpack, struct byte_source *source, on_entry 
 		    struct error *error)
 {
 	struct tar_reader reader;
-	int result = tar_open(&reader, source, error);
+	int result = tar_open(&reader, source, unpack->plain, error);
 
 	/* A layer is known to be whole by its digest. */
 	reader.needs_end_mark = !unpack->is_layer;

@@ -132,6 +132,39 @@ layer() {
 	cmp image/image.json from-tar/image.json
 }
 
+@test "a layout that umoci made is taken, but not with another layer than the config means" {
+	command -v umoci >/dev/null || skip "no umoci"
+	rootless=()
+	[ "$(id -u)" -eq 0 ] || rootless=(--rootless)
+	umoci init --layout layout
+	umoci new --image layout:tag
+	umoci unpack "${rootless[@]}" --image layout:tag bundle
+	for layer in 1 2; do
+		echo "$layer" >"bundle/rootfs/$layer"
+		umoci repack --refresh-bundle --image layout:tag bundle
+	done
+	image_build --from oci:layout:tag -o image
+	[ "$(debugfs -R 'cat /2' image/root.img 2>/dev/null)" = 2 ]
+
+	# The same layers under a config with their digests swapped.
+	blob() {
+		echo "layout/blobs/sha256/$(jq -r "$1.digest" "$2" | cut -d : -f 2)"
+	}
+	manifest=$(blob '.manifests[0]' layout/index.json)
+	jq -c '.rootfs.diff_ids |= reverse' "$(blob .config "$manifest")" >config.json
+	jq -c --arg d "$(add_blob layout config.json)" --argjson s "$(stat -c %s config.json)" \
+		'.config.digest = $d | .config.size = $s' "$manifest" >manifest.json
+	jq -c --arg d "$(add_blob layout manifest.json)" --argjson s "$(stat -c %s manifest.json)" \
+		'.manifests[0].digest = $d | .manifests[0].size = $s' layout/index.json >index.json
+	mv index.json layout
+	run --separate-stderr -125 image_build --from oci:layout:tag -o other
+	for diff in $(jq -r '.rootfs.diff_ids[]' config.json); do
+		says "${diff#sha256:}"
+	done
+	says "layout: layer 0 is not the one that the config means"
+	[ -z "$(find . -maxdepth 1 -name 'other*')" ]
+}
+
 @test "an image's environment and command are a job's where it has none" {
 	mkdir rootfs
 	tar -C "$build/userland" -cf 0.tar .

@@ -569,22 +569,24 @@ static const char *describe(char text[DESCRIPTOR_BYTES], const struct blob *blob
 	return text;
 }
 
-static struct blob put_config(const char *config, size_t layers)
+/* A config; DIFF_IDS is a list as JSON. */
+static struct blob put_config(const char *config, const char *diff_ids)
 {
-	char text[1024];
+	char text[2048];
 
 	snprintf(text, sizeof(text),
 		 "{\"os\":\"linux\",\"architecture\":\"amd64\",\"config\":%s,"
-		 "\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[%.*s]}}",
-		 config, layers ? (int)(3 * layers - 1) : 0, "\"\",\"\",\"\",\"\"");
+		 "\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[%s]}}",
+		 config, diff_ids);
 	return put_blob(text, strlen(text));
 }
 
-/* A manifest of the layers "0.tar", "1.tar" and so on. */
-static struct blob put_manifest(const char *config, size_t layers, const char *layer_type)
+/* A manifest of the layers "0.tar", "1.tar" and so on, with a config that says DIFF_IDS. */
+static struct blob put_manifest_of(const char *config, const char *diff_ids, size_t layers,
+				   const char *layer_type)
 {
 	char text[4096], descriptor[DESCRIPTOR_BYTES], name[16];
-	struct blob blob = put_config(config, layers);
+	struct blob blob = put_config(config, diff_ids);
 	int length = snprintf(text, sizeof(text),
 			      "{\"schemaVersion\":2,\"mediaType\":\"" MANIFEST
 			      "\",\"config\":%s,\"layers\":[",
@@ -598,6 +600,20 @@ static struct blob put_manifest(const char *config, size_t layers, const char *l
 	}
 	snprintf(text + length, sizeof(text) - length, "]}");
 	return put_blob(text, strlen(text));
+}
+
+/* The same of layers that are not compressed. */
+static struct blob put_manifest(const char *config, size_t layers, const char *layer_type)
+{
+	char diff_ids[1024] = "", name[16];
+	size_t length = 0;
+
+	for (size_t i = 0; i < layers; i++) {
+		snprintf(name, sizeof(name), "%zu.tar", i);
+		length += (size_t)snprintf(diff_ids + length, sizeof(diff_ids) - length, "%s\"%s\"",
+					   i ? "," : "", put_blob_file(name).digest);
+	}
+	return put_manifest_of(config, diff_ids, layers, layer_type);
 }
 
 static void write_index(const char *path, const char *descriptors)
@@ -807,6 +823,53 @@ static void damaged_layouts_are_refused(void **state)
 	assert_refused(FROM("oci:"), "'oci:': no OCI layout is named");
 }
 
+/* The config's digest of a layer is of its tar, to the last byte. */
+static void layer_that_the_config_does_not_mean_is_refused(void **state)
+{
+	static const struct {
+		const char *compress, *type;
+	} cases[] = {
+		{"cat", LAYER},
+		{"gzip -n", LAYER "+gzip"},
+		{"zstd -q", LAYER "+zstd"},
+	};
+	char quoted[128], expected[256], descriptor[DESCRIPTOR_BYTES];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		write_one_file_layer("plain.tar", "file", "0");
+		/* Padding behind the tar's end, as tapes have it. */
+		assert_int_equal(run("head -c 70000 /dev/zero >>plain.tar; "
+				     "%s <plain.tar >0.tar; rm -rf image",
+				     cases[i].compress),
+				 0);
+		struct blob plain = put_blob_file("plain.tar");
+		snprintf(quoted, sizeof(quoted), "\"%s\"", plain.digest);
+		struct blob manifest = put_manifest_of("{}", quoted, 1, cases[i].type);
+		write_index("layout/index.json", describe(descriptor, &manifest, MANIFEST, ""));
+		assert_success(build("image", FROM("oci:layout")));
+
+		assert_int_equal(run("head -c 1 /dev/zero >>plain.tar; %s <plain.tar >0.tar",
+				     cases[i].compress),
+				 0);
+		struct blob longer = put_blob_file("plain.tar");
+		manifest = put_manifest_of("{}", quoted, 1, cases[i].type);
+		write_index("layout/index.json", describe(descriptor, &manifest, MANIFEST, ""));
+		snprintf(expected, sizeof(expected),
+			 "layout: layer 0 is not the one that the config means: the SHA-256 digest "
+			 "of its tar is %s, but its diff_id is %s",
+			 longer.digest + strlen("sha256:"), plain.digest + strlen("sha256:"));
+		assert_refused(FROM("oci:layout"), expected);
+	}
+	struct blob manifest = put_manifest_of("{}", "\"sha512:00\"", 1, LAYER);
+	write_index("layout/index.json", describe(descriptor, &manifest, MANIFEST, ""));
+	assert_refused(FROM("oci:layout"), "layout: the config's diff_id of layer 0: the digest "
+					   "'sha512:00' is not a SHA-256 digest");
+	manifest = put_manifest_of("{}", "", 1, LAYER);
+	write_index("layout/index.json", describe(descriptor, &manifest, MANIFEST, ""));
+	assert_refused(FROM("oci:layout"), "layout: the manifest has 1 layers, the config 0");
+}
+
 static void bad_whiteouts_are_refused(void **state)
 {
 	static const char *const names[] = {".wh.", ".wh..", ".wh..."};
@@ -953,6 +1016,7 @@ int main(void)
 		IN_SCRATCH(config_becomes_defaults),
 		IN_SCRATCH(image_is_chosen_by_tag_and_platform),
 		IN_SCRATCH(damaged_layouts_are_refused),
+		IN_SCRATCH(layer_that_the_config_does_not_mean_is_refused),
 		IN_SCRATCH(bad_whiteouts_are_refused),
 		IN_SCRATCH(attributes_of_directories_are_kept),
 		IN_SCRATCH(attributes_that_only_root_sees_are_left_out),

@@ -140,8 +140,8 @@ static void absolute_path_has_its_attributes(void **state)
 	scratch_write_text("source/file", "text");
 	set_on_host("source/file", "user.a", "b", 1);
 	path = realpath("source/file", NULL);
-	assert_non_null(fstree_import(tree, fstree_root(tree), "file", AT_FDCWD, path,
-				      &with_xattrs, &test_error));
+	assert_non_null(fstree_import(tree, fstree_root(tree), "file", AT_FDCWD, path, &with_xattrs,
+				      &test_error));
 	free(path);
 	make_checked_image(tree);
 
