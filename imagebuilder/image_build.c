@@ -34,6 +34,7 @@ struct build {
 	char *directory;    /* the image until it is complete */
 	int directory_fd;
 	struct kernel_info kernel;
+	struct stat kernel_stat; /* of the file that KERNEL is about */
 	struct module_list modules;
 	struct root_tree tree;
 	struct image_facts facts;
@@ -99,6 +100,8 @@ static int inspect_inputs(struct build *build, struct error *error)
 	if (kernel_fd < 0)
 		return -1;
 	int result = kernel_inspect(kernel_fd, options->kernel, &build->kernel, error);
+	if (!result && fstat(kernel_fd, &build->kernel_stat))
+		result = error_errno(error, "stat %s", options->kernel);
 	close(kernel_fd);
 	if (result)
 		return -1;
@@ -235,6 +238,21 @@ static int copy_kernel(struct build *build, int source_fd, uint64_t size_bytes, 
 	return files_copy(source_fd, source, fd, name, size_bytes, error);
 }
 
+/* The release and the modules are those of the file that was looked at. */
+static int check_kernel(const struct build *build, int fd, struct error *error)
+{
+	const struct stat *before = &build->kernel_stat;
+	struct stat now;
+
+	if (fstat(fd, &now))
+		return error_errno(error, "stat %s", build->options->kernel);
+	if (now.st_dev == before->st_dev && now.st_ino == before->st_ino &&
+	    now.st_size == before->st_size && now.st_mtim.tv_sec == before->st_mtim.tv_sec &&
+	    now.st_mtim.tv_nsec == before->st_mtim.tv_nsec)
+		return 0;
+	return error_set(error, "%s: changed while the image was built", build->options->kernel);
+}
+
 static int make_kernel(struct build *build, struct error *error)
 {
 	const char *source = build->options->kernel;
@@ -245,6 +263,9 @@ static int make_kernel(struct build *build, struct error *error)
 
 	if (fd >= 0) {
 		result = copy_kernel(build, source_fd, size_bytes, fd, error);
+		/* After a failure too, which may come from the change. */
+		if (check_kernel(build, source_fd, error))
+			result = -1;
 		result = finish_part(build, KERNEL_FILE, fd, result, &build->facts.kernel, error);
 	}
 	if (source_fd >= 0)

@@ -93,34 +93,78 @@ static const char *tag_of(const json_t *entry)
 		json_object_get(json_object_get(entry, "annotations"), TAG_ANNOTATION));
 }
 
+/* A tag counts in index.json only. */
+static bool has_tag(const struct oci_image *image, const json_t *entry, unsigned depth)
+{
+	const char *tag = tag_of(entry);
+
+	return depth > 0 || !image->tag || (tag && strcmp(tag, image->tag) == 0);
+}
+
 /* An entry that names no platform is an image for any, or an index. */
 static bool fits(const struct oci_image *image, const json_t *entry, unsigned depth)
 {
 	const json_t *platform = json_object_get(entry, "platform");
-	const char *tag = tag_of(entry);
 
-	if (depth == 0 && image->tag && (!tag || strcmp(tag, image->tag) != 0))
-		return false;
-	return !json_is_object(platform) ||
-	       (is_text(platform, "os", OS) && is_text(platform, "architecture", ARCHITECTURE));
+	return has_tag(image, entry, depth) &&
+	       (!json_is_object(platform) ||
+		(is_text(platform, "os", OS) && is_text(platform, "architecture", ARCHITECTURE)));
+}
+
+static void add_text(struct error *error, const char *text)
+{
+	size_t length = strlen(error->text);
+
+	snprintf(error->text + length, sizeof(error->text) - length, "%s", text);
 }
 
 /* What the user could have meant, at the end of ERROR. */
-static int add_tags(const json_t *entries, struct error *error)
+static void add_tags(const json_t *entries, struct error *error)
 {
-	const char *separator = "; its tags are ";
+	const char *separator = "; its tags are '";
 
 	for (size_t i = 0; i < json_array_size(entries); i++) {
 		const char *tag = tag_of(json_array_get(entries, i));
-		size_t length = strlen(error->text);
 
 		if (!tag)
 			continue;
-		snprintf(error->text + length, sizeof(error->text) - length, "%s'%s'", separator,
-			 tag);
+		add_text(error, separator);
+		add_text(error, tag);
+		add_text(error, "'");
+		separator = ", '";
+	}
+}
+
+static void add_platform(const json_t *platform, const char *separator, struct error *error)
+{
+	const char *os = json_string_value(json_object_get(platform, "os"));
+	const char *architecture = json_string_value(json_object_get(platform, "architecture"));
+
+	add_text(error, separator);
+	add_text(error, os ? os : "?");
+	add_text(error, "/");
+	add_text(error, architecture ? architecture : "?");
+}
+
+static void fail_to_choose(const struct oci_image *image, const json_t *entries, unsigned depth,
+			   struct error *error)
+{
+	const char *separator = "; it has ";
+	bool is_tagged = false;
+
+	error_set(error, "%s: has no image%s%s%s for " OS "/" ARCHITECTURE, image->path,
+		  image->tag ? " '" : "", image->tag ? image->tag : "", image->tag ? "'" : "");
+	for (size_t i = 0; i < json_array_size(entries); i++) {
+		const json_t *entry = json_array_get(entries, i);
+
+		if (!has_tag(image, entry, depth))
+			continue;
+		is_tagged = true;
+		add_platform(json_object_get(entry, "platform"), separator, error);
 		separator = ", ";
 	}
-	return -1;
+	if (!is_tagged)
+		add_tags(entries, error);
 }
 
 /*
@@ -147,12 +191,8 @@ static const json_t *choose(const struct oci_image *image, const json_t *index, 
 		if (!chosen)
 			chosen = entry;
 	}
-	if (!chosen) {
-		error_set(error, "%s: has no image%s%s%s for " OS "/" ARCHITECTURE, image->path,
-			  image->tag ? " '" : "", image->tag ? image->tag : "",
-			  image->tag ? "'" : "");
-		add_tags(entries, error);
-	}
+	if (!chosen)
+		fail_to_choose(image, entries, depth, error);
 	return chosen;
 }
 
@@ -230,9 +270,11 @@ static int use_config(struct oci_image *image, json_t *config, struct error *err
 	size_t layers = json_array_size(json_object_get(image->manifest, "layers"));
 	json_t *diff_ids = json_object_get(json_object_get(config, "rootfs"), "diff_ids");
 
-	if (!is_text(config, "os", OS) || !is_text(config, "architecture", ARCHITECTURE))
-		return error_set(error, "%s: its config is not one for " OS "/" ARCHITECTURE,
-				 image->path);
+	if (!is_text(config, "os", OS) || !is_text(config, "architecture", ARCHITECTURE)) {
+		error_set(error, "%s: its image is not for " OS "/" ARCHITECTURE, image->path);
+		add_platform(config, ", but for ", error);
+		return -1;
+	}
 	if (layers != json_array_size(diff_ids))
 		return error_set(error, "%s: the manifest has %zu layers, the config %zu",
 				 image->path, layers, json_array_size(diff_ids));

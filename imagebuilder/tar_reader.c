@@ -85,7 +85,7 @@ int tar_open(struct tar_reader *reader, struct byte_source *source, struct diges
 	if (archive_read_support_format_tar(reader->archive))
 		return error_set(error, "%s: %s", source->name, text_of(reader->archive));
 	if (archive_read_open(reader->archive, reader, NULL, read_plain, NULL))
-		return error_set(error, "%s: not a tar archive that can be read: %s", source->name,
+		return error_set(error, "%s: cannot be read as a tar archive: %s", source->name,
 				 text_of(reader->archive));
 	return 0;
 }

@@ -244,6 +244,40 @@ leave_elsewhere() {
 	rm -r "$elsewhere"
 }
 
+# build_on SIZE FROM: on a disk of that size; its exit code. What stays there is printed.
+build_on() {
+	small_disk "$1" sh -c '"$0" image build --from "$1" -o small/image; code=$?; ls -A small; exit $code' \
+		"$build/jobvm" "$2"
+}
+
+@test "a disk that is full is named, and keeps nothing of the image" {
+	needs_small_disk
+	mkdir tree
+	head -c 20M /dev/urandom >tree/data
+	tar -cf tree.tar tree
+	# The archive's data, the root and the kernel are what may not fit.
+	for from in tree.tar tree; do
+		run --separate-stderr -125 build_on 10M "$from"
+		says "small/image"
+		[ -z "$output" ]
+	done
+	run --separate-stderr -125 build_on 25M tree
+	says "small/image/kernel: No space left on device"
+	[ -z "$output" ]
+}
+
+@test "an image that lacks what a job needs says so and does not hang" {
+	mkdir -p empty half/bin
+	image_build --from empty -o empty-image
+	run --separate-stderr -127 jobvm run --image empty-image -- sh -c 'echo here'
+	says "cannot execute 'sh': No such file or directory"
+	# A program that is there, but not its loader.
+	cp /bin/true half/bin
+	image_build --from half -o half-image
+	run --separate-stderr -126 jobvm run --image half-image -- /bin/true
+	says "cannot execute '/bin/true': not a program for this guest, or its interpreter is not there"
+}
+
 @test "the same archive gives the same bytes at another time, umask and user" {
 	go_elsewhere
 	tar -C "$build/userland" --numeric-owner -cf userland.tar .
@@ -278,7 +312,8 @@ debian_tar() {
 	if [ "$(id -u)" -eq 0 ]; then
 		tool+=(--mode=root)
 	fi
-	"${tool[@]}" --include="$packages" bookworm debian.tar >mmdebstrap.log 2>&1 ||
+	# A user's works as another user, who cannot reach the test's own directory.
+	TMPDIR=/tmp "${tool[@]}" --include="$packages" bookworm debian.tar >mmdebstrap.log 2>&1 ||
 		skip "mmdebstrap cannot make a Debian here: $(tail -n 1 mmdebstrap.log)"
 }
 

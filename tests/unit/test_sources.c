@@ -477,7 +477,7 @@ static void truncated_archives_are_refused(void **state)
 		assert_int_equal(run("rm -r image"), 0);
 	}
 	scratch_write_text("text", "neither a tar archive nor anything else");
-	assert_refused(FROM("text"), "text: not a tar archive that can be read");
+	assert_refused(FROM("text"), "text: cannot be read as a tar archive");
 }
 
 /* libarchive looks at no checksum of gzip. */
@@ -506,6 +506,31 @@ static void damaged_gzip_is_refused(void **state)
 	assert_refused(FROM("whole.gz"), "truncated gzip data");
 	assert_int_equal(truncate("two.gz", two_size - 1), 0);
 	assert_refused(FROM("two.gz"), "truncated gzip data");
+}
+
+/* Each stores a checksum; what is behind the tar's own end counts too. */
+static void damaged_bytes_of_any_compression_are_refused(void **state)
+{
+	static const char *const filters[] = {"gzip -n", "bzip2", "xz", "zstd -q"};
+	size_t size;
+
+	(void)state;
+	assert_int_equal(run("head -c 300000 /dev/urandom >file && tar -cf a.tar file"), 0);
+	for (size_t i = 0; i < sizeof(filters) / sizeof(filters[0]); i++) {
+		assert_int_equal(run("rm -rf image; %s <a.tar >whole", filters[i]), 0);
+		assert_success(build("image", FROM("whole")));
+		char *bytes = scratch_read("whole", &size);
+		scratch_write("cut", bytes, size - 1);
+		assert_refused(FROM("cut"), "cut: ");
+		bytes[size / 2] ^= 1;
+		scratch_write("damaged", bytes, size);
+		assert_refused(FROM("damaged"), "damaged: ");
+		bytes[size / 2] ^= 1;
+		bytes[size - 2] ^= 1;
+		scratch_write("damaged", bytes, size);
+		assert_refused(FROM("damaged"), "damaged: ");
+		free(bytes);
+	}
 }
 
 static void damaged_header_is_refused_with_its_place(void **state)
@@ -779,7 +804,25 @@ static void image_is_chosen_by_tag_and_platform(void **state)
 	assert_refused(FROM("oci:layout:other"),
 		       "layout: has no image 'other' for linux/amd64; its tags are 'old', 'new'");
 	write_index("layout/index.json", describe(descriptors[4], &old_blob, MANIFEST, arm));
-	assert_refused(FROM("oci:layout"), "layout: has no image for linux/amd64");
+	assert_refused(FROM("oci:layout"),
+		       "layout: has no image for linux/amd64; it has linux/arm64");
+	/* In an index of its own, and where only the config says so. */
+	snprintf(all, sizeof(all), "%s,%s", describe(descriptors[0], &absent, MANIFEST, arm),
+		 describe(descriptors[1], &new_blob, MANIFEST,
+			  ",\"platform\":{\"os\":\"windows\",\"architecture\":\"amd64\"}"));
+	write_index("nested.json", all);
+	nested = put_blob_file("nested.json");
+	write_index("layout/index.json", describe(descriptors[3], &nested, INDEX, new));
+	assert_refused(FROM("oci:layout:new"), "layout: has no image 'new' for linux/amd64; it "
+					       "has linux/arm64, windows/amd64");
+	scratch_write_text("config", "{\"os\":\"linux\",\"architecture\":\"riscv64\"}");
+	struct blob config = put_blob_file("config");
+	snprintf(all, sizeof(all), "{\"schemaVersion\":2,\"config\":%s,\"layers\":[]}",
+		 describe(descriptors[5], &config, CONFIG, ""));
+	struct blob foreign = put_blob(all, strlen(all));
+	write_index("layout/index.json", describe(descriptors[4], &foreign, MANIFEST, ""));
+	assert_refused(FROM("oci:layout"),
+		       "layout: its image is not for linux/amd64, but for linux/riscv64");
 }
 
 static void damaged_layouts_are_refused(void **state)
@@ -1010,6 +1053,7 @@ int main(void)
 		IN_SCRATCH(absurd_sizes_and_owners_are_refused),
 		IN_SCRATCH(truncated_archives_are_refused),
 		IN_SCRATCH(damaged_gzip_is_refused),
+		IN_SCRATCH(damaged_bytes_of_any_compression_are_refused),
 		IN_SCRATCH(damaged_header_is_refused_with_its_place),
 		IN_SCRATCH(whiteouts_hide_lower_layers_only),
 		IN_SCRATCH(layout_in_a_tar_gives_the_same_image),
