@@ -167,10 +167,12 @@ void tree_free_host(struct fstree *tree)
 /* --- extended attributes --- */
 
 /* What other security modules keep there says something about the host only. */
-static bool is_wanted(const char *name)
+static bool is_wanted(const struct fsimport *options, const char *name)
 {
 	const char *rest;
 
+	if (options->omit_trusted && strncmp(name, "trusted.", strlen("trusted.")) == 0)
+		return false;
 	return strcmp(name, "security.capability") == 0 ||
 	       (strncmp(name, "security.", strlen("security.")) != 0 &&
 		xattr_parse_name(name, &rest) >= 0);
@@ -183,7 +185,8 @@ static int import_xattr(struct importer *importer, struct fsnode *node,
 	ssize_t size = lgetxattr(path, name, value, XATTR_SIZE_MAX);
 
 	if (size < 0)
-		return fail_at(importer, from, "cannot read an extended attribute of");
+		return error_errno(importer->error, "cannot read the extended attribute %s of %s",
+				   name, host_path(from->directory, from->host_name).text);
 	return fstree_set_xattr(importer->tree, node, name, value, size, importer->error);
 }
 
@@ -200,8 +203,12 @@ static int import_xattrs(struct importer *importer, struct fsnode *node,
 		importer->xattr_buffer = malloc(XATTR_LIST_MAX + XATTR_SIZE_MAX);
 	if (!importer->xattr_buffer)
 		return fail_for_memory(importer);
-	node_clear_xattrs(node); /* of a directory that is merged */
-	snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", from->directory_fd, from->host_name);
+	fstree_clear_xattrs(node); /* of a directory that is merged */
+	if (*from->host_name == '/')
+		snprintf(path, sizeof(path), "%s", from->host_name);
+	else
+		snprintf(path, sizeof(path), "/proc/self/fd/%d/%s", from->directory_fd,
+			 from->host_name);
 	size = llistxattr(path, importer->xattr_buffer, XATTR_LIST_MAX);
 	if (size < 0 && errno == ENOTSUP)
 		return 0;
@@ -209,7 +216,8 @@ static int import_xattrs(struct importer *importer, struct fsnode *node,
 		return fail_at(importer, from, "cannot list the extended attributes of");
 	for (const char *name = importer->xattr_buffer; name < importer->xattr_buffer + size;
 	     name += strlen(name) + 1) {
-		if (is_wanted(name) && import_xattr(importer, node, from, path, name) < 0)
+		if (is_wanted(importer->options, name) &&
+		    import_xattr(importer, node, from, path, name) < 0)
 			return -1;
 	}
 	return 0;
@@ -510,6 +518,23 @@ struct fsnode *fstree_import(struct fstree *tree, struct fsnode *directory, cons
 		node = NULL;
 	end_import(&importer);
 	return node;
+}
+
+int fstree_import_xattrs(struct fstree *tree, struct fsnode *node, int directory_fd,
+			 const char *path, const struct fsimport *import, struct error *error)
+{
+	struct importer importer = {
+		.tree = tree, .options = import, .cursor = HOST_CURSOR_NOWHERE, .error = error};
+	struct candidate from = {.host_name = path};
+	int result = -1;
+
+	from.directory = open_base(&importer, directory_fd);
+	if (from.directory) {
+		from.directory_fd = from.directory->base_fd;
+		result = import_xattrs(&importer, node, &from);
+	}
+	end_import(&importer);
+	return result;
 }
 
 int fstree_import_contents(struct fstree *tree, struct fsnode *directory, int directory_fd,

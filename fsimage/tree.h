@@ -44,6 +44,8 @@ struct fsimport {
 	 * security.capability and access control lists; no others.
 	 */
 	bool xattrs;
+	/* But not trusted.*, which only root may read: without it, all see the same. */
+	bool omit_trusted;
 };
 
 /* A tree with an empty root directory of META. NULL when there is no memory. */
@@ -111,6 +113,13 @@ int fstree_import_contents(struct fstree *tree, struct fsnode *directory, int di
 			   const char *path, const struct fsimport *import, struct error *error);
 
 /*
+ * Gives NODE the extended attributes of the host's file PATH, as far as IMPORT wants them, in the
+ * place of those that it has. The rest of what fstree_import does is not done.
+ */
+int fstree_import_xattrs(struct fstree *tree, struct fsnode *node, int directory_fd,
+			 const char *path, const struct fsimport *import, struct error *error);
+
+/*
  * Takes NODE and all below it out of the tree; the pointers are then no longer to be used. Other
  * names of a file stay and keep its data. NODE is not the root.
  */
@@ -134,6 +143,13 @@ int fstree_set_xattr(struct fstree *tree, struct fsnode *node, const char *name,
 
 /* Takes all extended attributes from it. */
 void fstree_clear_xattrs(struct fsnode *node);
+
+/*
+ * Calls VISIT for each extended attribute of it, in an order that depends on nothing but them.
+ * Values are as ext4 stores them: those of access control lists have a form of their own.
+ */
+typedef void fstree_visit_xattr(void *context, const char *name, const void *value, size_t size);
+void fstree_each_xattr(const struct fsnode *node, fstree_visit_xattr *visit, void *context);
 
 /* The metadata of the file that NODE is a name of, until it changes. */
 const struct fsmeta *fstree_meta(const struct fsnode *node);

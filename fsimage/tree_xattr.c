@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -72,6 +73,18 @@ int fstree_set_xattr(struct fstree *tree, struct fsnode *node, const char *name,
 	xattr->value_bytes = stored;
 	insert(file, xattr);
 	return 0;
+}
+
+void fstree_each_xattr(const struct fsnode *node, fstree_visit_xattr *visit, void *context)
+{
+	const struct fsnode *file = node->same_as ? node->same_as : node;
+	char name[sizeof("system.posix_acl_default") + XATTR_NAME_BYTES_MAX];
+
+	for (const struct node_xattr *xattr = file->xattrs; xattr; xattr = xattr->next) {
+		snprintf(name, sizeof(name), "%s%.*s", xattr_prefix(xattr->name_index),
+			 (int)xattr->name_bytes, (const char *)xattr->bytes);
+		visit(context, name, xattr_value(xattr), xattr->value_bytes);
+	}
 }
 
 void fstree_clear_xattrs(struct fsnode *node)

@@ -12,9 +12,10 @@
 struct fsimage_options {
 	const char *label; /* at most 16 bytes */
 	uint8_t uuid[16];
-	uint64_t size_bytes;  /* of the image file; 0: as large as contents and free space need */
-	uint64_t free_bytes;  /* with size_bytes 0: this much shall be left for later files */
-	uint64_t free_inodes; /* this many inodes, at least, shall be left for later files */
+	/* Of the image file; 0: as large as contents and free space need; else a valid one. */
+	uint64_t size_bytes;
+	uint64_t free_bytes;	 /* with size_bytes 0: this much shall be left for later files */
+	uint64_t free_inodes;	 /* this many inodes, at least, shall be left for later files */
 	uint64_t reserved_bytes; /* of the free space, only for holders of CAP_SYS_RESOURCE */
 	bool journal;		 /* a journal of FSIMAGE_JOURNAL_BLOCKS */
 	time_t now;		 /* every time stamp that is not a node's own */
@@ -25,6 +26,9 @@ struct fsimage_options {
 
 #define FSIMAGE_BLOCK_BYTES    4096
 #define FSIMAGE_JOURNAL_BLOCKS 1024
+
+/* Whether an image can have that size: 0, or -1 with ERROR saying what would be right. */
+int fsimage_check_size(uint64_t size_bytes, struct error *error);
 
 /*
  * Writes TREE into the empty file behind IMAGE_FD (read-write; any position), named IMAGE_NAME

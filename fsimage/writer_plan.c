@@ -304,14 +304,25 @@ static int initialize_smallest(struct writer *writer, uint64_t *block_count)
 	return 0;
 }
 
+int fsimage_check_size(uint64_t size_bytes, struct error *error)
+{
+	if (size_bytes == 0)
+		return error_set(error, "an image cannot have no bytes");
+	if (size_bytes % FSIMAGE_BLOCK_BYTES)
+		return error_set(error, "%llu bytes are not a whole number of blocks of %d",
+				 (unsigned long long)size_bytes, FSIMAGE_BLOCK_BYTES);
+	if (size_bytes / FSIMAGE_BLOCK_BYTES > IMAGE_BLOCKS_MAX)
+		return error_set(error, "an image must be smaller than 16 TiB");
+	return 0;
+}
+
 static int initialize_given(struct writer *writer)
 {
 	uint64_t size_bytes = writer->options->size_bytes;
 	uint64_t blocks = size_bytes / FSIMAGE_BLOCK_BYTES, needed = 0;
 
-	if (blocks > IMAGE_BLOCKS_MAX)
-		return error_set(writer->error, "%s: an image cannot be larger than 16 TiB",
-				 writer->name);
+	if (fsimage_check_size(size_bytes, writer->error))
+		return error_prefix(writer->error, "%s", writer->name);
 
 	errcode_t code = initialize(writer, blocks);
 

@@ -5,10 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "fsimage/writer.h"
 #include "host-tools/exitcodes.h"
 #include "host-tools/find_image.h"
 #include "host-tools/message.h"
 #include "host-tools/options.h"
+#include "host-tools/values.h"
 
 #define KERNEL_TUNED "tuned"
 
@@ -51,20 +53,31 @@ static int find_parts(const char *kernel, const struct strings *from, struct par
 	return 0;
 }
 
-static void show_progress(void *context, const char *stage, uint64_t bytes_done)
+static void show_progress(void *context, const char *stage, const struct fstotals *done)
 {
 	(void)context;
-	progress_show("%s, %" PRIu64 " MB", stage, bytes_done / 1000000);
+	if (done->nodes == 0)
+		progress_show("%s", stage);
+	else
+		progress_show("%s: %" PRIu64 " MB, %" PRIu64 " files", stage,
+			      done->data_bytes / 1000000, done->nodes);
 }
 
-static int build(const char *output, const char *kernel, const char *modules,
-		 const struct strings *from)
+/* What the command line says. */
+struct request {
+	const char *output, *kernel, *modules;
+	uint64_t root_bytes; /* 0: as large as needed */
+	struct strings from;
+};
+
+static int build(const struct request *request)
 {
+	const struct strings *from = &request->from;
 	struct strings stack = {.count = 0};
 	struct parts parts;
 	struct error error;
 
-	if (find_parts(kernel, from, &parts))
+	if (find_parts(request->kernel, from, &parts))
 		return EXIT_JOBVM_FAILED;
 	/* The skeleton is the lowest: what a user land brings of its own wins. */
 	strings_add(&stack, parts.skeleton);
@@ -72,13 +85,12 @@ static int build(const char *output, const char *kernel, const char *modules,
 		strings_add(&stack, parts.userland);
 	for (size_t i = 0; i < from->count; i++)
 		strings_add(&stack, from->items[i]);
-	if (!modules && parts.modules[0])
-		modules = parts.modules;
 	const struct image_build_options options = {
-		.output = output,
+		.output = request->output,
 		.from = (const char *const *)stack.items,
+		.root_bytes = request->root_bytes,
 		.kernel = parts.kernel,
-		.modules = modules,
+		.modules = parts.modules[0] ? parts.modules : request->modules,
 		.init = parts.init,
 		.progress = show_progress,
 	};
@@ -91,31 +103,49 @@ static int build(const char *output, const char *kernel, const char *modules,
 	return failed ? EXIT_JOBVM_FAILED : EXIT_SUCCESS;
 }
 
+static uint64_t root_size(const char *text)
+{
+	struct error error;
+	uint64_t bytes;
+
+	if (parse_size(text, 1, &bytes, &error) || fsimage_check_size(bytes, &error))
+		message_usage("image build", "option '--size': %s", error.text);
+	return bytes;
+}
+
+static void check_request(const struct request *request, const struct arguments *arguments)
+{
+	if (arguments->command || arguments->positional.count > 0)
+		message_usage("image build", "unexpected argument: sources are given with --from");
+	if (!request->output)
+		message_usage("image build", "option '-o IMAGEDIR' is missing");
+	if (request->modules && !request->kernel)
+		message_usage("image build",
+			      "option '--modules' needs the '--kernel' they belong to");
+	if (request->modules && strcmp(request->kernel, KERNEL_TUNED) == 0)
+		message_usage("image build", "the tuned kernel has no modules");
+}
+
 static int run_image_build(int argc, char **argv)
 {
-	const char *output = NULL, *kernel = NULL, *modules = NULL;
-	struct strings from = {.count = 0};
+	struct request request = {.output = NULL};
 	struct arguments arguments;
+	const char *size = NULL;
 	const struct option options[] = {
-		{'o', "output", OPTION_VALUE, &output},
-		{0, "from", OPTION_LIST, &from},
-		{0, "kernel", OPTION_VALUE, &kernel},
-		{0, "modules", OPTION_VALUE, &modules},
+		{'o', "output", OPTION_VALUE, &request.output},
+		{0, "from", OPTION_LIST, &request.from},
+		{0, "size", OPTION_VALUE, &size},
+		{0, "kernel", OPTION_VALUE, &request.kernel},
+		{0, "modules", OPTION_VALUE, &request.modules},
 		{.name = NULL},
 	};
 
 	options_parse(&command_image_build, argc, argv, options, false, &arguments);
-	if (arguments.command || arguments.positional.count > 0)
-		message_usage("image build", "unexpected argument: sources are given with --from");
-	if (!output)
-		message_usage("image build", "option '-o IMAGEDIR' is missing");
-	if (modules && !kernel)
-		message_usage("image build",
-			      "option '--modules' needs the '--kernel' they belong to");
-	if (modules && strcmp(kernel, KERNEL_TUNED) == 0)
-		message_usage("image build", "the tuned kernel has no modules");
-	int exit_code = build(output, kernel, modules, &from);
-	strings_clear(&from);
+	check_request(&request, &arguments);
+	if (size)
+		request.root_bytes = root_size(size);
+	int exit_code = build(&request);
+	strings_clear(&request.from);
 	arguments_free(&arguments);
 	return exit_code;
 }
@@ -134,6 +164,7 @@ const struct command command_image_build = {
 		"                                           gzip, bzip2, xz or zstd; - is stdin\n"
 		"                         oci:DIR[:TAG]     an image of an OCI layout\n"
 		"                         oci:FILE[:TAG]    the same in a tar archive\n"
+		"  --size SIZE          of root.img, such as 2G (without it: what its contents need)\n"
 		"  --kernel FILE        a bzImage or vmlinux (without it: Debian's cloud kernel)\n"
 		"  --kernel tuned       the small kernel that 'make kernel' builds; a file of that\n"
 		"                       name is ./tuned\n"

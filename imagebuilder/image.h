@@ -8,6 +8,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "fsimage/tree.h"
 #include "jobdisk/error.h"
 
 #define IMAGE_FORMAT_VERSION 1
@@ -23,15 +24,16 @@ struct image_build_options {
 	 *   oci:FILE[:TAG]       the same in a tar archive
 	 */
 	const char *const *from;
+	uint64_t root_bytes; /* of root.img; 0: as large as its contents need */
 	const char *kernel;  /* bzImage or vmlinux */
 	const char *modules; /* lib/modules/RELEASE of that kernel; NULL: all built in */
 	/* PID 1's static binary: in an initrd, or in the root for a vmlinux without modules. */
 	const char *init;
 	/*
 	 * Progress for people, may be NULL: a stage ("root tree", "root image", "kernel",
-	 * "initrd") and, within it, bytes done, which start at 0.
+	 * "initrd") and what is done of it, which starts at 0 and stays there for the last two.
 	 */
-	void (*progress)(void *context, const char *stage, uint64_t bytes_done);
+	void (*progress)(void *context, const char *stage, const struct fstotals *done);
 	void *progress_context;
 };
 

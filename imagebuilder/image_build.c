@@ -34,17 +34,19 @@ struct build {
 	char *directory;    /* the image until it is complete */
 	int directory_fd;
 	struct kernel_info kernel;
+	struct stat kernel_stat; /* of the file that KERNEL is about */
 	struct module_list modules;
 	struct root_tree tree;
 	struct image_facts facts;
 	char shown[PATH_MAX];
 };
 
-static void report(const struct build *build, uint64_t bytes_done)
+static void report(void *context, const struct fstotals *done)
 {
+	const struct build *build = context;
+
 	if (build->options->progress)
-		build->options->progress(build->options->progress_context, build->stage,
-					 bytes_done);
+		build->options->progress(build->options->progress_context, build->stage, done);
 }
 
 /* A file of the image by the name that the user knows; valid until the next call. */
@@ -98,6 +100,8 @@ static int inspect_inputs(struct build *build, struct error *error)
 	if (kernel_fd < 0)
 		return -1;
 	int result = kernel_inspect(kernel_fd, options->kernel, &build->kernel, error);
+	if (!result && fstat(kernel_fd, &build->kernel_stat))
+		result = error_errno(error, "stat %s", options->kernel);
 	close(kernel_fd);
 	if (result)
 		return -1;
@@ -169,8 +173,6 @@ static int finish_part(struct build *build, const char *file, int fd, int result
 		part->size_bytes = (uint64_t)stat.st_size;
 		result = digest_file(fd, shown_name(build, file), part->sha256, error);
 	}
-	if (!result)
-		report(build, part->size_bytes);
 	return finish_file(build, file, fd, result, error);
 }
 
@@ -191,6 +193,8 @@ static int make_root_tree(struct build *build, struct error *error)
 		.latest = build->latest,
 		.spool_directory_fd = build->directory_fd,
 		.spool_name = build->output,
+		.progress = report,
+		.progress_context = build,
 	};
 
 	if (root_tree_build(&options, &build->tree, error))
@@ -198,21 +202,16 @@ static int make_root_tree(struct build *build, struct error *error)
 	if (!needs_initrd(build) &&
 	    root_tree_add_init(&build->tree, build->options->init, build->now, error))
 		return -1;
-	report(build, fstree_totals(build->tree.tree).data_bytes);
 	return 0;
-}
-
-static void report_root_image(void *context, const struct fstotals *done)
-{
-	report(context, done->data_bytes);
 }
 
 static int make_root_image(struct build *build, struct error *error)
 {
 	struct fsimage_options options = {
 		.label = ROOTDISK_LABEL,
+		.size_bytes = build->options->root_bytes,
 		.now = build->now,
-		.progress = report_root_image,
+		.progress = report,
 		.progress_context = build,
 	};
 	int fd = create_file(build, ROOT_FILE, error);
@@ -239,6 +238,21 @@ static int copy_kernel(struct build *build, int source_fd, uint64_t size_bytes, 
 	return files_copy(source_fd, source, fd, name, size_bytes, error);
 }
 
+/* The release and the modules are those of the file that was looked at. */
+static int check_kernel(const struct build *build, int fd, struct error *error)
+{
+	const struct stat *before = &build->kernel_stat;
+	struct stat now;
+
+	if (fstat(fd, &now))
+		return error_errno(error, "stat %s", build->options->kernel);
+	if (now.st_dev == before->st_dev && now.st_ino == before->st_ino &&
+	    now.st_size == before->st_size && now.st_mtim.tv_sec == before->st_mtim.tv_sec &&
+	    now.st_mtim.tv_nsec == before->st_mtim.tv_nsec)
+		return 0;
+	return error_set(error, "%s: changed while the image was built", build->options->kernel);
+}
+
 static int make_kernel(struct build *build, struct error *error)
 {
 	const char *source = build->options->kernel;
@@ -249,6 +263,9 @@ static int make_kernel(struct build *build, struct error *error)
 
 	if (fd >= 0) {
 		result = copy_kernel(build, source_fd, size_bytes, fd, error);
+		/* After a failure too, which may come from the change. */
+		if (check_kernel(build, source_fd, error))
+			result = -1;
 		result = finish_part(build, KERNEL_FILE, fd, result, &build->facts.kernel, error);
 	}
 	if (source_fd >= 0)
@@ -319,7 +336,7 @@ static int run_stages(struct build *build, struct error *error)
 {
 	for (size_t i = 0; i < COUNT(stages); i++) {
 		build->stage = stages[i].name;
-		report(build, 0);
+		report(build, &(struct fstotals){0});
 		if (stages[i].run(build, error))
 			return -1;
 	}

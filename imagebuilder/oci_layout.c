@@ -67,7 +67,7 @@ static int read_members(struct oci_layout *layout, struct byte_source *source, s
 {
 	struct tar_reader reader;
 	struct fsmeta meta;
-	int result = tar_open(&reader, source, error);
+	int result = tar_open(&reader, source, NULL, error);
 
 	/* Digests tell whether all is there. */
 	while (result == 0 && (result = tar_next(&reader, error)) == 1) {
@@ -249,6 +249,20 @@ json_t *oci_layout_json(const struct oci_layout *layout, const struct oci_descri
 
 /* --- blobs --- */
 
+int oci_digest_read(const char *digest, const char *where, char hex[DIGEST_HEX_BYTES],
+		    struct error *error)
+{
+	const char *digits = digest + strlen(DIGEST_PREFIX);
+
+	if (strncmp(digest, DIGEST_PREFIX, strlen(DIGEST_PREFIX)) != 0 ||
+	    strlen(digits) != DIGEST_HEX_BYTES - 1 ||
+	    strspn(digits, "0123456789abcdef") != DIGEST_HEX_BYTES - 1)
+		return error_set(error, "%s: the digest '%s' is not a SHA-256 digest", where,
+				 digest);
+	memcpy(hex, digits, DIGEST_HEX_BYTES);
+	return 0;
+}
+
 int oci_descriptor_read(json_t *object, const char *where, struct oci_descriptor *descriptor,
 			struct error *error)
 {
@@ -260,13 +274,8 @@ int oci_descriptor_read(json_t *object, const char *where, struct oci_descriptor
 	    json_integer_value(size) < 0)
 		return error_set(error, "%s: not a descriptor with mediaType, digest and size",
 				 where);
-	const char *hex = digest + strlen(DIGEST_PREFIX);
-	if (strncmp(digest, DIGEST_PREFIX, strlen(DIGEST_PREFIX)) != 0 ||
-	    strlen(hex) != DIGEST_HEX_BYTES - 1 ||
-	    strspn(hex, "0123456789abcdef") != DIGEST_HEX_BYTES - 1)
-		return error_set(error, "%s: the digest '%s' is not a SHA-256 digest", where,
-				 digest);
-	memcpy(descriptor->hex, hex, DIGEST_HEX_BYTES);
+	if (oci_digest_read(digest, where, descriptor->hex, error))
+		return -1;
 	descriptor->size_bytes = (uint64_t)json_integer_value(size);
 	return 0;
 }

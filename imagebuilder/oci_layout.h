@@ -36,6 +36,10 @@ int oci_layout_open(const char *path, struct spool *spool, struct oci_layout *la
 		    struct error *error);
 void oci_layout_close(struct oci_layout *layout);
 
+/* Reads the text "sha256:HEX", which is called WHERE in errors. */
+int oci_digest_read(const char *digest, const char *where, char hex[DIGEST_HEX_BYTES],
+		    struct error *error);
+
 /* What a descriptor in an index or manifest says of a blob. */
 struct oci_descriptor {
 	const char *media_type;	    /* the JSON's */

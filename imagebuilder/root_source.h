@@ -21,8 +21,8 @@ struct root_source {
 	enum source_kind kind;
 	uint64_t nodes;
 	/*
-	 * Of all nodes' paths, types, modes, owners, times, sizes and link targets; not of their
-	 * data, which the digest of the finished image covers.
+	 * Of all nodes' paths, types, modes, owners, times, sizes, link targets and extended
+	 * attributes; not of their data, which the digest of the finished image covers.
 	 */
 	uint8_t metadata_digest[DIGEST_BYTES];
 	uint8_t sha256[DIGEST_BYTES]; /* an archive's bytes; an OCI image's manifest */

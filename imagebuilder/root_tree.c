@@ -1,5 +1,6 @@
 #include "imagebuilder/root_tree.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -17,10 +18,11 @@ static const struct mount_point {
 	const char *parent; /* NULL: the root */
 	const char *name;
 	mode_t mode;
+	bool is_mounted_on;
 } mount_points[] = {
-	{NULL, "proc", 0555}, {NULL, "sys", 0555},   {NULL, "dev", 0755},
-	{NULL, "run", 0755},  {NULL, "tmp", 01777},  {NULL, "job", 0755},
-	{NULL, "var", 0755},  {"var", "tmp", 01777}, {NULL, "root", 0700},
+	{NULL, "proc", 0555, true}, {NULL, "sys", 0555, true},	  {NULL, "dev", 0755, true},
+	{NULL, "run", 0755, false}, {NULL, "tmp", 01777, false},  {NULL, "job", 0755, true},
+	{NULL, "var", 0755, false}, {"var", "tmp", 01777, false}, {NULL, "root", 0700, false},
 };
 
 static int open_sources(const char *const *from, struct root_tree *root, struct error *error)
@@ -39,19 +41,38 @@ static int open_sources(const char *const *from, struct root_tree *root, struct 
 	return 0;
 }
 
+static bool is_directory(const struct fsnode *node)
+{
+	return S_ISDIR(fstree_meta(node)->mode);
+}
+
+static int add_mount_point(struct root_tree *root, const struct mount_point *point, time_t now,
+			   struct error *error)
+{
+	struct fsmeta meta = {.mode = S_IFDIR | point->mode, .mtime.tv_sec = now};
+	struct fsnode *parent = fstree_root(root->tree);
+
+	if (point->parent)
+		parent = fstree_child(parent, point->parent);
+	/* One that is a symlink is as the source wants it. */
+	if (!is_directory(parent))
+		return 0;
+	const struct fsnode *node = fstree_child(parent, point->name);
+	if (!node)
+		node = fstree_add_directory(root->tree, parent, point->name, &meta, error);
+	if (node && point->is_mounted_on && !is_directory(node))
+		return error_set(error,
+				 "a source has /%s, which is not a directory, but every guest "
+				 "needs it as one",
+				 point->name);
+	return node ? 0 : -1;
+}
+
 static int add_mount_points(struct root_tree *root, time_t now, struct error *error)
 {
-	for (size_t i = 0; i < COUNT(mount_points); i++) {
-		const struct mount_point *point = &mount_points[i];
-		struct fsmeta meta = {.mode = S_IFDIR | point->mode, .mtime.tv_sec = now};
-		struct fsnode *parent = fstree_root(root->tree);
-
-		if (point->parent)
-			parent = fstree_child(parent, point->parent);
-		if (!fstree_child(parent, point->name) &&
-		    !fstree_add_directory(root->tree, parent, point->name, &meta, error))
+	for (size_t i = 0; i < COUNT(mount_points); i++)
+		if (add_mount_point(root, &mount_points[i], now, error))
 			return -1;
-	}
 	return 0;
 }
 
@@ -90,7 +111,10 @@ int root_tree_build(const struct root_tree_options *options, struct root_tree *r
 		    struct error *error)
 {
 	struct root_target target = {
-		.stack = {.now = options->now, .latest = options->latest},
+		.stack = {.now = options->now,
+			  .latest = options->latest,
+			  .progress = options->progress,
+			  .progress_context = options->progress_context},
 		.spool = spool_start(options->spool_directory_fd, options->spool_name),
 		.defaults = &root->defaults,
 	};

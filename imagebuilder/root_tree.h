@@ -15,6 +15,9 @@ struct root_tree_options {
 	time_t latest;		 /* later times become it */
 	int spool_directory_fd;	 /* where archives' data goes, until root_tree_free */
 	const char *spool_name;	 /* of that directory, for errors; lives as long as the tree */
+	/* Called with what the tree holds, now and then; may be NULL. */
+	void (*progress)(void *context, const struct fstotals *done);
+	void *progress_context;
 };
 
 struct root_tree {

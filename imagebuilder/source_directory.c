@@ -53,6 +53,13 @@ static int digest_node(struct walk *walk, const char *path, const FTSENT *entry,
 	return 0;
 }
 
+static void digest_xattr(void *context, const char *name, const void *value, size_t size)
+{
+	digest_add(context, name, strlen(name) + 1);
+	digest_add(context, &(uint64_t){size}, sizeof(uint64_t));
+	digest_add(context, value, size);
+}
+
 static int stack_node_of(struct walk *walk, const FTSENT *entry, const struct fsmeta *meta,
 			 struct fsnode **node, struct error *error)
 {
@@ -62,6 +69,8 @@ static int stack_node_of(struct walk *walk, const FTSENT *entry, const struct fs
 		.override_owner = true,
 		.uid = meta->uid,
 		.gid = meta->gid,
+		.xattrs = true,
+		.omit_trusted = true,
 		.clamp_mtime = true,
 		.latest_mtime = stack->latest,
 		.zeros_are_holes = true,
@@ -72,6 +81,9 @@ static int stack_node_of(struct walk *walk, const FTSENT *entry, const struct fs
 	snprintf(place.name, sizeof(place.name), "%s", entry->fts_name);
 	if (S_ISDIR(meta->mode)) {
 		*node = stack_put_directory(stack, &place, meta, error);
+		if (*node && fstree_import_xattrs(stack->tree, *node, AT_FDCWD, entry->fts_accpath,
+						  &import, error))
+			return -1;
 	} else {
 		stack_clear(stack, &place);
 		*node = fstree_import(stack->tree, place.directory, place.name, AT_FDCWD,
@@ -98,7 +110,10 @@ static int visit(struct walk *walk, FTSENT *entry, struct error *error)
 	if (digest_node(walk, path, entry, &meta, error) ||
 	    stack_node_of(walk, entry, &meta, &node, error))
 		return -1;
+	if (node)
+		fstree_each_xattr(node, digest_xattr, walk->metadata);
 	entry->fts_pointer = node;
+	stack_report(walk->stack);
 	return 0;
 }
 

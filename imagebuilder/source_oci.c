@@ -56,6 +56,7 @@ struct oci_image {
 	const char *path; /* of the layout */
 	const char *tag;  /* NULL: none is given */
 	json_t *manifest;
+	json_t *diff_ids; /* the config's: the layers' digests, uncompressed */
 };
 
 static bool is_one_of(const char *type, const char *const *types)
@@ -92,34 +93,78 @@ static const char *tag_of(const json_t *entry)
 		json_object_get(json_object_get(entry, "annotations"), TAG_ANNOTATION));
 }
 
+/* A tag counts in index.json only. */
+static bool has_tag(const struct oci_image *image, const json_t *entry, unsigned depth)
+{
+	const char *tag = tag_of(entry);
+
+	return depth > 0 || !image->tag || (tag && strcmp(tag, image->tag) == 0);
+}
+
 /* An entry that names no platform is an image for any, or an index. */
 static bool fits(const struct oci_image *image, const json_t *entry, unsigned depth)
 {
 	const json_t *platform = json_object_get(entry, "platform");
-	const char *tag = tag_of(entry);
 
-	if (depth == 0 && image->tag && (!tag || strcmp(tag, image->tag) != 0))
-		return false;
-	return !json_is_object(platform) ||
-	       (is_text(platform, "os", OS) && is_text(platform, "architecture", ARCHITECTURE));
+	return has_tag(image, entry, depth) &&
+	       (!json_is_object(platform) ||
+		(is_text(platform, "os", OS) && is_text(platform, "architecture", ARCHITECTURE)));
+}
+
+static void add_text(struct error *error, const char *text)
+{
+	size_t length = strlen(error->text);
+
+	snprintf(error->text + length, sizeof(error->text) - length, "%s", text);
 }
 
 /* What the user could have meant, at the end of ERROR. */
-static int add_tags(const json_t *entries, struct error *error)
+static void add_tags(const json_t *entries, struct error *error)
 {
-	const char *separator = "; its tags are ";
+	const char *separator = "; its tags are '";
 
 	for (size_t i = 0; i < json_array_size(entries); i++) {
 		const char *tag = tag_of(json_array_get(entries, i));
-		size_t length = strlen(error->text);
 
 		if (!tag)
 			continue;
-		snprintf(error->text + length, sizeof(error->text) - length, "%s'%s'", separator,
-			 tag);
+		add_text(error, separator);
+		add_text(error, tag);
+		add_text(error, "'");
+		separator = ", '";
+	}
+}
+
+static void add_platform(const json_t *platform, const char *separator, struct error *error)
+{
+	const char *os = json_string_value(json_object_get(platform, "os"));
+	const char *architecture = json_string_value(json_object_get(platform, "architecture"));
+
+	add_text(error, separator);
+	add_text(error, os ? os : "?");
+	add_text(error, "/");
+	add_text(error, architecture ? architecture : "?");
+}
+
+static void fail_to_choose(const struct oci_image *image, const json_t *entries, unsigned depth,
+			   struct error *error)
+{
+	const char *separator = "; it has ";
+	bool is_tagged = false;
+
+	error_set(error, "%s: has no image%s%s%s for " OS "/" ARCHITECTURE, image->path,
+		  image->tag ? " '" : "", image->tag ? image->tag : "", image->tag ? "'" : "");
+	for (size_t i = 0; i < json_array_size(entries); i++) {
+		const json_t *entry = json_array_get(entries, i);
+
+		if (!has_tag(image, entry, depth))
+			continue;
+		is_tagged = true;
+		add_platform(json_object_get(entry, "platform"), separator, error);
 		separator = ", ";
 	}
-	return -1;
+	if (!is_tagged)
+		add_tags(entries, error);
 }
 
 /*
@@ -146,12 +191,8 @@ static const json_t *choose(const struct oci_image *image, const json_t *index, 
 		if (!chosen)
 			chosen = entry;
 	}
-	if (!chosen) {
-		error_set(error, "%s: has no image%s%s%s for " OS "/" ARCHITECTURE, image->path,
-			  image->tag ? " '" : "", image->tag ? image->tag : "",
-			  image->tag ? "'" : "");
-		add_tags(entries, error);
-	}
+	if (!chosen)
+		fail_to_choose(image, entries, depth, error);
 	return chosen;
 }
 
@@ -227,15 +268,17 @@ static int use_config(struct oci_image *image, json_t *config, struct error *err
 {
 	json_t *defaults = json_object_get(config, "config");
 	size_t layers = json_array_size(json_object_get(image->manifest, "layers"));
-	size_t diffs =
-		json_array_size(json_object_get(json_object_get(config, "rootfs"), "diff_ids"));
+	json_t *diff_ids = json_object_get(json_object_get(config, "rootfs"), "diff_ids");
 
-	if (!is_text(config, "os", OS) || !is_text(config, "architecture", ARCHITECTURE))
-		return error_set(error, "%s: its config is not one for " OS "/" ARCHITECTURE,
-				 image->path);
-	if (layers != diffs)
+	if (!is_text(config, "os", OS) || !is_text(config, "architecture", ARCHITECTURE)) {
+		error_set(error, "%s: its image is not for " OS "/" ARCHITECTURE, image->path);
+		add_platform(config, ", but for ", error);
+		return -1;
+	}
+	if (layers != json_array_size(diff_ids))
 		return error_set(error, "%s: the manifest has %zu layers, the config %zu",
-				 image->path, layers, diffs);
+				 image->path, layers, json_array_size(diff_ids));
+	image->diff_ids = json_incref(diff_ids);
 	image_defaults_free(image->target->defaults);
 	if (!defaults || json_is_null(defaults))
 		return 0;
@@ -274,6 +317,47 @@ static int read_layer(const struct oci_image *image, const struct oci_descriptor
 	return oci_blob_close(blob, is_read, error) ? -1 : result;
 }
 
+/* The config names layers by what they are uncompressed, whoever has compressed them how. */
+static int check_diff_id(const struct oci_image *image, const char *where, const char *expected,
+			 struct digest *plain, struct error *error)
+{
+	uint8_t value[DIGEST_BYTES];
+	char hex[DIGEST_HEX_BYTES];
+
+	if (digest_finish(plain, value, error))
+		return -1;
+	digest_hex(value, hex);
+	if (strcmp(hex, expected) == 0)
+		return 0;
+	return error_set(error,
+			 "%s: %s is not the one that the config means: the SHA-256 digest of its "
+			 "tar is %s, but its diff_id is %s",
+			 image->path, where, hex, expected);
+}
+
+/* The first pass through a layer. */
+static int prepare_layer(const struct oci_image *image, size_t i, const char *where,
+			 const struct oci_descriptor *descriptor, struct unpack *unpack,
+			 struct error *error)
+{
+	const char *diff_id = json_string_value(json_array_get(image->diff_ids, i));
+	char name[WHERE_BYTES + 256], expected[DIGEST_HEX_BYTES];
+
+	snprintf(name, sizeof(name), "%s: the config's diff_id of %s", image->path, where);
+	if (oci_digest_read(diff_id ? diff_id : "", name, expected, error))
+		return -1;
+	unpack->plain = digest_new(error);
+	if (!unpack->plain)
+		return -1;
+	int result = read_layer(image, descriptor, unpack, unpack_make_way, error);
+	if (result)
+		digest_free(unpack->plain);
+	else
+		result = check_diff_id(image, where, expected, unpack->plain, error);
+	unpack->plain = NULL;
+	return result;
+}
+
 /* Each pass checks the digest, for somebody may write to the layout at the same time. */
 static int stack_layer(const struct oci_image *image, size_t i, struct unpack *unpack,
 		       struct error *error)
@@ -284,7 +368,7 @@ static int stack_layer(const struct oci_image *image, size_t i, struct unpack *u
 
 	snprintf(where, sizeof(where), "layer %zu", i);
 	if (read_part(image, layer, where, layer_types, &descriptor, error) ||
-	    read_layer(image, &descriptor, unpack, unpack_make_way, error))
+	    prepare_layer(image, i, where, &descriptor, unpack, error))
 		return -1;
 	return read_layer(image, &descriptor, unpack, unpack_tar, error);
 }
@@ -327,6 +411,7 @@ int source_oci_stack(struct root_source *source, struct root_target *target,
 	int result = stack_image(&image, error);
 
 	json_decref(image.manifest);
+	json_decref(image.diff_ids);
 	oci_layout_close(&image.layout);
 	free(path);
 	return result;

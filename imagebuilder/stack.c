@@ -24,6 +24,14 @@ struct timespec stack_time(const struct stack *stack, struct timespec mtime)
 	return mtime;
 }
 
+void stack_report(const struct stack *stack)
+{
+	const struct fstotals totals = fstree_totals(stack->tree);
+
+	if (stack->progress)
+		stack->progress(stack->progress_context, &totals);
+}
+
 /* Takes the next name off what is ahead: its length, or 0 at the end. */
 static size_t next_name(char *ahead, char name[STACK_NAME_BYTES])
 {

@@ -14,6 +14,9 @@ struct stack {
 	struct fstree *tree;
 	time_t now;    /* the time of what no source describes */
 	time_t latest; /* later times become it */
+	/* Called by stack_report; may be NULL. */
+	void (*progress)(void *context, const struct fstotals *done);
+	void *progress_context;
 };
 
 #define STACK_NAME_BYTES 256
@@ -26,6 +29,9 @@ struct place {
 
 /* MTIME, or the latest that there may be. */
 struct timespec stack_time(const struct stack *stack, struct timespec mtime);
+
+/* Tells who waits how much the tree holds. To be called after each node. */
+void stack_report(const struct stack *stack);
 
 /*
  * Finds the place of PATH, which starts at the root with or without '/'. Symlinks on the way to

@@ -7,7 +7,6 @@
 #include <locale.h>
 #include <string.h>
 
-#include "imagebuilder/gunzip.h"
 #include "imagebuilder/tar_acl.h"
 
 #define BLOCK_BYTES   512
@@ -23,12 +22,11 @@ static const char *text_of(struct archive *archive)
 /* Names the place in the file as it lies there, which for a compressed one is approximate. */
 static int fail_with(struct tar_reader *reader, const char *problem, struct error *error)
 {
-	uint64_t offset = reader->gunzip ? reader->source->done - gunzip_pending(reader->gunzip)
-					 : (uint64_t)archive_filter_bytes(reader->archive, -1);
 	const char *path = reader->entry ? tar_path(reader) : NULL;
 
-	return error_set(error, "%s: near byte %" PRIu64 "%s%s%s: %s", reader->source->name, offset,
-			 path ? ", at '" : "", path ? path : "", path ? "'" : "", problem);
+	return error_set(error, "%s: near byte %" PRIu64 "%s%s%s: %s", reader->source->name,
+			 decompress_offset(&reader->plain), path ? ", at '" : "", path ? path : "",
+			 path ? "'" : "", problem);
 }
 
 static int fail(struct tar_reader *reader, struct error *error)
@@ -36,34 +34,11 @@ static int fail(struct tar_reader *reader, struct error *error)
 	return fail_with(reader, text_of(reader->archive), error);
 }
 
-/* The next bytes as libarchive gets them: without gzip's compression. */
-static ssize_t read_bytes(struct tar_reader *reader, const void **bytes, const char **problem)
+static la_ssize_t read_plain(struct archive *archive, void *context, const void **bytes)
 {
-	struct byte_source *source = reader->source;
-	bool is_first = source->done == 0;
-	ssize_t got;
-
-	if (reader->gunzip)
-		return gunzip_read(reader->gunzip, source, bytes, problem);
-	got = byte_source_read(source);
-	*bytes = source->buffer;
-	if (got < 0)
-		*problem = strerror(errno);
-	if (got < 0 || !is_first || !gunzip_knows(source->buffer, (size_t)got))
-		return got;
-	reader->gunzip = gunzip_new();
-	if (!reader->gunzip) {
-		*problem = "out of memory";
-		return -1;
-	}
-	gunzip_start(reader->gunzip, source, (size_t)got);
-	return gunzip_read(reader->gunzip, source, bytes, problem);
-}
-
-static la_ssize_t read_source(struct archive *archive, void *context, const void **bytes)
-{
+	struct tar_reader *reader = context;
 	const char *problem = NULL;
-	ssize_t got = read_bytes(context, bytes, &problem);
+	ssize_t got = decompress_read(&reader->plain, bytes, &problem);
 
 	if (got < 0)
 		archive_set_error(archive, EIO, "%s", problem);
@@ -76,7 +51,7 @@ int tar_drain(struct tar_reader *reader, struct error *error)
 	const void *bytes;
 	ssize_t got;
 
-	while ((got = read_bytes(reader, &bytes, &problem)) > 0)
+	while ((got = decompress_read(&reader->plain, &bytes, &problem)) > 0)
 		;
 	if (got < 0)
 		return fail_with(reader, problem, error);
@@ -97,22 +72,20 @@ static locale_t c_locale(void)
 	return locale;
 }
 
-static int set_up(struct archive *archive)
+int tar_open(struct tar_reader *reader, struct byte_source *source, struct digest *plain_digest,
+	     struct error *error)
 {
-	return archive_read_support_format_tar(archive) ||
-	       archive_read_support_filter_bzip2(archive) ||
-	       archive_read_support_filter_xz(archive) || archive_read_support_filter_zstd(archive);
-}
-
-int tar_open(struct tar_reader *reader, struct byte_source *source, struct error *error)
-{
-	*reader = (struct tar_reader){.source = source, .archive = archive_read_new()};
+	*reader = (struct tar_reader){
+		.source = source,
+		.plain = decompress_start(source, plain_digest),
+		.archive = archive_read_new(),
+	};
 	if (!reader->archive || !c_locale())
 		return error_set(error, "%s: out of memory", source->name);
-	if (set_up(reader->archive))
+	if (archive_read_support_format_tar(reader->archive))
 		return error_set(error, "%s: %s", source->name, text_of(reader->archive));
-	if (archive_read_open(reader->archive, reader, NULL, read_source, NULL))
-		return error_set(error, "%s: not a tar archive that can be read: %s", source->name,
+	if (archive_read_open(reader->archive, reader, NULL, read_plain, NULL))
+		return error_set(error, "%s: cannot be read as a tar archive: %s", source->name,
 				 text_of(reader->archive));
 	return 0;
 }
@@ -120,9 +93,8 @@ int tar_open(struct tar_reader *reader, struct byte_source *source, struct error
 void tar_close(struct tar_reader *reader)
 {
 	archive_read_free(reader->archive);
-	gunzip_free(reader->gunzip);
+	decompress_end(&reader->plain);
 	reader->archive = NULL;
-	reader->gunzip = NULL;
 }
 
 /* A name that was left as it is makes a warning. Every other one says that something got lost. */

@@ -9,15 +9,14 @@
 #include <sys/stat.h>
 
 #include "fsimage/tree.h"
-#include "imagebuilder/byte_source.h"
+#include "imagebuilder/decompress.h"
 
-struct gunzip;
 struct archive;
 struct archive_entry;
 
 struct tar_reader {
 	struct byte_source *source;
-	struct gunzip *gunzip; /* NULL: not compressed by gzip */
+	struct decompress plain;
 	struct archive *archive;
 	struct archive_entry *entry; /* the archive's */
 	/* Its end is marked: one without the mark may have been cut off between two entries. */
@@ -26,13 +25,15 @@ struct tar_reader {
 };
 
 /*
- * Starts to read SOURCE, which the caller keeps. To be closed even after a failure; READER stays
- * where it is until then.
+ * Starts to read SOURCE, which the caller keeps. PLAIN_DIGEST, which may be NULL, gets the bytes of
+ * the tar itself, uncompressed. To be closed even after a failure; READER stays where it is until
+ * then.
  */
-int tar_open(struct tar_reader *reader, struct byte_source *source, struct error *error);
+int tar_open(struct tar_reader *reader, struct byte_source *source, struct digest *plain_digest,
+	     struct error *error);
 void tar_close(struct tar_reader *reader);
 
-/* Reads what comes after the archive's end, where a checksum may be wrong. */
+/* Reads what comes after the archive's end: for the digests, and a checksum may be wrong there. */
 int tar_drain(struct tar_reader *reader, struct error *error);
 
 /* The next entry: 1, 0 at the end of a whole archive, -1 with ERROR set. */

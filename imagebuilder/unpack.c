@@ -262,12 +262,14 @@ static int read_all(struct unpack *unpack, struct byte_source *source, on_entry 
 		    struct error *error)
 {
 	struct tar_reader reader;
-	int result = tar_open(&reader, source, error);
+	int result = tar_open(&reader, source, unpack->plain, error);
 
 	/* A layer is known to be whole by its digest. */
 	reader.needs_end_mark = !unpack->is_layer;
-	while (result == 0 && (result = tar_next(&reader, error)) == 1)
+	while (result == 0 && (result = tar_next(&reader, error)) == 1) {
 		result = handle(unpack, &reader, error) ? name_entry(&reader, error) : 0;
+		stack_report(unpack->stack);
+	}
 	if (result == 0)
 		result = tar_drain(&reader, error);
 	tar_close(&reader);

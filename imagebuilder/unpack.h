@@ -20,6 +20,7 @@ struct unpack {
 	struct spool *spool;	 /* where the files' data goes */
 	struct digest *metadata; /* of all entries' names and metadata, in order */
 	uint64_t nodes;		 /* entries so far */
+	struct digest *plain;	 /* of the next tar, uncompressed; NULL: none; the caller's */
 	bool is_layer;		 /* of an OCI image: names that start with ".wh." are whiteouts */
 };
 

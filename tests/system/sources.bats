@@ -132,6 +132,39 @@ layer() {
 	cmp image/image.json from-tar/image.json
 }
 
+@test "a layout that umoci made is taken, but not with another layer than the config means" {
+	command -v umoci >/dev/null || skip "no umoci"
+	rootless=()
+	[ "$(id -u)" -eq 0 ] || rootless=(--rootless)
+	umoci init --layout layout
+	umoci new --image layout:tag
+	umoci unpack "${rootless[@]}" --image layout:tag bundle
+	for layer in 1 2; do
+		echo "$layer" >"bundle/rootfs/$layer"
+		umoci repack --refresh-bundle --image layout:tag bundle
+	done
+	image_build --from oci:layout:tag -o image
+	[ "$(debugfs -R 'cat /2' image/root.img 2>/dev/null)" = 2 ]
+
+	# The same layers under a config with their digests swapped.
+	blob() {
+		echo "layout/blobs/sha256/$(jq -r "$1.digest" "$2" | cut -d : -f 2)"
+	}
+	manifest=$(blob '.manifests[0]' layout/index.json)
+	jq -c '.rootfs.diff_ids |= reverse' "$(blob .config "$manifest")" >config.json
+	jq -c --arg d "$(add_blob layout config.json)" --argjson s "$(stat -c %s config.json)" \
+		'.config.digest = $d | .config.size = $s' "$manifest" >manifest.json
+	jq -c --arg d "$(add_blob layout manifest.json)" --argjson s "$(stat -c %s manifest.json)" \
+		'.manifests[0].digest = $d | .manifests[0].size = $s' layout/index.json >index.json
+	mv index.json layout
+	run --separate-stderr -125 image_build --from oci:layout:tag -o other
+	for diff in $(jq -r '.rootfs.diff_ids[]' config.json); do
+		says "${diff#sha256:}"
+	done
+	says "layout: layer 0 is not the one that the config means"
+	[ -z "$(find . -maxdepth 1 -name 'other*')" ]
+}
+
 @test "an image's environment and command are a job's where it has none" {
 	mkdir rootfs
 	tar -C "$build/userland" -cf 0.tar .
@@ -168,25 +201,105 @@ layer() {
 	[ ! -e cut-image ]
 }
 
-@test "the same archive gives the same bytes at another time, umask and user" {
-	tar -C "$build/userland" --numeric-owner -cf userland.tar .
-	image_build --from userland.tar -o first
+@test "on a terminal building shows bytes and files" {
+	export TERM=xterm
+	mkfifo tar terminal
+	mkdir tree
+	touch tree/{1..1000}
+	tar --blocking-factor 1 -C tree -cf part.tar .
+	# An archive that goes on until its reader has seen enough.
+	(
+		while head -c -1024 part.tar; do :; done >tar 2>/dev/null
+	) &
+	feeder=$!
+	script -qec "$build/jobvm image build --from tar -o image" /dev/null >terminal &
+	exec 8<terminal
+	tr '\r' '\n' <&8 | grep -E -m 1 'building: root tree: [0-9]+ MB, [0-9]{4,} files'
+	kill "$feeder"
+	cat <&8 >/dev/null
+	wait || true
+	[ ! -e image ]
+}
+
+# go_elsewhere: makes the directory $elsewhere, for anybody, and finds another user, if it can.
+go_elsewhere() {
 	other=()
 	[ "$(id -u)" -ne 0 ] || other=(setpriv --reuid 65534 --regid 65534 --clear-groups)
 	"${other[@]}" test -r "$build/image/kernel" -a -r "$build/init" || skip "no other user can reach $build"
 	elsewhere=$(mktemp -d /tmp/jobvm-elsewhere.XXXXXX)
 	chmod 777 "$elsewhere"
-	(
-		umask 077
-		cd "$elsewhere"
-		SOURCE_DATE_EPOCH=2000000000 "${other[@]}" "$build/jobvm" image build --quiet \
-			--from - -o second
-	) <userland.tar
+}
+
+# build_elsewhere OPTION...: builds `second` there as the other user.
+build_elsewhere() (
+	umask 077
+	cd "$elsewhere"
+	SOURCE_DATE_EPOCH=2000000000 "${other[@]}" "$build/jobvm" image build --quiet -o second "$@"
+)
+
+# leave_elsewhere: compares it with `first`.
+leave_elsewhere() {
 	[ "$(id -u)" -ne 0 ] || [ "$(stat -c %u "$elsewhere/second/root.img")" -eq 65534 ]
-	for part in kernel initrd root.img image.json; do
-		cmp "first/$part" "$elsewhere/second/$part"
-	done
+	diff -r first "$elsewhere/second"
 	rm -r "$elsewhere"
+}
+
+# build_on SIZE FROM: on a disk of that size; its exit code. What stays there is printed.
+build_on() {
+	small_disk "$1" sh -c '"$0" image build --from "$1" -o small/image; code=$?; ls -A small; exit $code' \
+		"$build/jobvm" "$2"
+}
+
+@test "a disk that is full is named, and keeps nothing of the image" {
+	needs_small_disk
+	mkdir tree
+	head -c 20M /dev/urandom >tree/data
+	tar -cf tree.tar tree
+	# The archive's data, the root and the kernel are what may not fit.
+	for from in tree.tar tree; do
+		run --separate-stderr -125 build_on 10M "$from"
+		says "small/image"
+		[ -z "$output" ]
+	done
+	run --separate-stderr -125 build_on 25M tree
+	says "small/image/kernel: No space left on device"
+	[ -z "$output" ]
+}
+
+@test "an image that lacks what a job needs says so and does not hang" {
+	mkdir -p empty half/bin
+	image_build --from empty -o empty-image
+	run --separate-stderr -127 jobvm run --image empty-image -- sh -c 'echo here'
+	says "cannot execute 'sh': No such file or directory"
+	# A program that is there, but not its loader.
+	cp /bin/true half/bin
+	image_build --from half -o half-image
+	run --separate-stderr -126 jobvm run --image half-image -- /bin/true
+	says "cannot execute '/bin/true': not a program for this guest, or its interpreter is not there"
+}
+
+@test "the same archive gives the same bytes at another time, umask and user" {
+	go_elsewhere
+	tar -C "$build/userland" --numeric-owner -cf userland.tar .
+	image_build --from userland.tar -o first
+	build_elsewhere --from - <userland.tar
+	leave_elsewhere
+}
+
+@test "root and others get the same bytes from root's directory, attributes and all" {
+	needs_root "the tree is root's"
+	go_elsewhere
+	mkdir -p "$elsewhere/tree/dir"
+	echo text >"$elsewhere/tree/dir/file"
+	setfattr -n user.color -v red "$elsewhere/tree/dir" || skip "no attributes in /tmp"
+	setfattr -n user.color -v blue "$elsewhere/tree/dir/file"
+	setfattr -n trusted.color -v green "$elsewhere/tree/dir/file"
+	# cap_net_raw=ep
+	setfattr -n security.capability -v 0sAQAAAgAgAAAAAAAAAAAAAAAAAAA= "$elsewhere/tree/dir/file"
+	image_build --from "$elsewhere/tree" -o first
+	build_elsewhere --from tree
+	leave_elsewhere
+	debugfs -R 'ea_list /dir/file' first/root.img | grep -q security.capability
 }
 
 # debian_tar PACKAGES: a Debian as debian.tar. A user's mmdebstrap finds out how it can do that;
@@ -199,7 +312,8 @@ debian_tar() {
 	if [ "$(id -u)" -eq 0 ]; then
 		tool+=(--mode=root)
 	fi
-	"${tool[@]}" --include="$packages" bookworm debian.tar >mmdebstrap.log 2>&1 ||
+	# A user's works as another user, who cannot reach the test's own directory.
+	TMPDIR=/tmp "${tool[@]}" --include="$packages" bookworm debian.tar >mmdebstrap.log 2>&1 ||
 		skip "mmdebstrap cannot make a Debian here: $(tail -n 1 mmdebstrap.log)"
 }
 

@@ -43,7 +43,9 @@ commands=(run pack start inspect collect "image build" "image inspect" doctor)
 		"run --request-memory 1K -- true" "run --privileged -- true" \
 		"run --arguments x -- true" "run --executable x -- true" "run --stdout f -o d -- true" "run --transfer-output-remaps a=/b -- true" \
 		"run --transfer-output-remaps a=../b -- true" "pack -- true" "pack -o a.img" "start" "start a b" "inspect" "collect x" \
-		"start --request-memory 1G a.img" "image" "image build" "image inspect" "doctor x"; do
+		"start --request-memory 1G a.img" "image" "image build" "image inspect" "doctor x" \
+		"image build -o i --size 0" "image build -o i --size big" "image build -o i --size 4097" \
+		"image build -o i --size 1.5" "image build -o i --size 16T" "image build -o i --size 99999999T"; do
 		run --separate-stderr -2 jobvm $line
 		[ -n "$stderr" ] || { echo "nothing said: $line"; return 1; }
 		[ -z "$output" ]
@@ -107,6 +109,31 @@ commands=(run pack start inspect collect "image build" "image inspect" doctor)
 	says "tree/etc/motd"
 	run ls
 	prints $'image\ntree'
+}
+
+# No name stands there but those that are given.
+has_only() {
+	run ls -A
+	prints "$(printf '%s\n' "$@")"
+}
+
+@test "image build --size: what is too small is refused with the size that suffices" {
+	mkdir tree
+	head -c 3000000 /dev/urandom >tree/data
+	touch -d @1000 tree/data
+	run --separate-stderr -125 jobvm image build --from tree --size 1M -o image
+	says "image/root.img: 1048576 bytes are too small for its contents, which need "
+	needed=$(grep -oE '[0-9]+ bytes$' <<<"$stderr")
+	has_only tree
+	jobvm image build --from tree --size "${needed% bytes}" -o fits
+	[ "$(stat -c %s fits/root.img)" = "${needed% bytes}" ]
+	jobvm image build --from tree --size 64M -o image
+	[ "$(stat -c %s image/root.img)" = 67108864 ]
+	[ "$(jq .root.size_bytes image/image.json)" = 67108864 ]
+	e2fsck -fn image/root.img
+	jobvm image inspect image >/dev/null
+	jobvm image build --from tree --size 65536KiB -o again
+	diff -r image again
 }
 
 @test "output that cannot be written is an error" {

@@ -18,6 +18,16 @@
 
 static struct error test_error;
 
+/* --- attributes to set --- */
+
+/* user::rw-, user:5:r--, group::r--, mask::r--, other::r-- as getxattr(2) has it */
+static const uint8_t access_list[] = {
+	2, 0, 0,    0,	  1,	0,    6,    0, 0xff, 0xff, 0xff, 0xff, 2,    0,	   4,
+	0, 5, 0,    0,	  0,	4,    0,    4, 0,    0xff, 0xff, 0xff, 0xff, 0x10, 0,
+	4, 0, 0xff, 0xff, 0xff, 0xff, 0x20, 0, 4,    0,	   0xff, 0xff, 0xff, 0xff};
+/* cap_net_raw=ep */
+static const uint8_t capability[20] = {1, 0, 0, 2, 0, 0x20};
+
 /* Asserts that a library call has succeeded, and shows its error if not. */
 #define assert_success(call)                                                                       \
 	do {                                                                                       \

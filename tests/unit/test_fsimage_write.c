@@ -426,8 +426,11 @@ static void too_small_size_is_an_error(void **state)
 	assert_int_equal(lstat("test.img", &stat), 0);
 	assert_int_equal(stat.st_size, needed);
 
-	options.size_bytes = 100;
-	assert_error(write_image(tree, "small.img", &options), "100 bytes are too small");
+	options.size_bytes = needed + 100;
+	assert_error(write_image(tree, "small.img", &options),
+		     " bytes are not a whole number of blocks of 4096");
+	options.size_bytes = 4096;
+	assert_error(write_image(tree, "small.img", &options), "4096 bytes are too small");
 	options.size_bytes = 64 << 20;
 	options.reserved_bytes = 40 << 20;
 	assert_error(write_image(tree, "small.img", &options), "67108864 bytes are too small");
@@ -976,8 +979,9 @@ static void requests_that_make_no_sense(void **state)
 	assert_error(fsimage_write(tree, fd, "full.img", &options, &test_error),
 		     "full.img is not an empty regular file");
 	close(fd);
-	options.size_bytes = 17LL << 40;
-	assert_error(write_image(tree, "test.img", &options), "cannot be larger than 16 TiB");
+	options.size_bytes = 1LL << 44;
+	assert_error(write_image(tree, "test.img", &options),
+		     "test.img: an image must be smaller than 16 TiB");
 	fstree_free(tree);
 }
 

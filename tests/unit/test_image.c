@@ -438,6 +438,139 @@ static void image_of_a_vmlinux_has_no_initrd(void **state)
 	assert_string_equal(error.text, "a source has /.jobvm, which jobvm needs for itself");
 }
 
+/* --- builds during which things happen --- */
+
+struct event {
+	const char *stage;
+	void (*act)(void);
+	struct fstotals last;
+};
+
+static void watch(void *context, const char *stage, const struct fstotals *done)
+{
+	struct event *event = context;
+
+	if (event->act && strcmp(stage, event->stage) == 0) {
+		event->act();
+		event->act = NULL;
+	}
+	if (strcmp(stage, event->stage) == 0)
+		event->last = *done;
+}
+
+static int build_watched(struct event *event, const char *from, struct error *error)
+{
+	const char *const sources[] = {from, NULL};
+	const struct image_build_options options = {
+		.output = "image",
+		.from = sources,
+		.kernel = "bzImage",
+		.init = "init",
+		.progress = watch,
+		.progress_context = event,
+	};
+
+	write_bzimage("bzImage", "6.1.0 (build@host)", 1);
+	scratch_write_text("init", "#!init");
+	return image_build(&options, error);
+}
+
+static void progress_counts_bytes_and_files(void **state)
+{
+	struct event tree = {.stage = "root tree"}, image = {.stage = "root image"};
+	struct error error;
+	char data[5000];
+
+	(void)state;
+	memset(data, 'x', sizeof(data));
+	scratch_write("tree/file", data, sizeof(data));
+	assert_int_equal(build_watched(&tree, "tree", &error), 0);
+	/* The root counts. */
+	assert_int_equal(tree.last.nodes, 2);
+	assert_int_equal(tree.last.data_bytes, 5000);
+	assert_int_equal(rename("image", "old"), 0);
+	assert_int_equal(build_watched(&image, "tree", &error), 0);
+	/* And now the mount points. */
+	assert_int_equal(image.last.nodes, 11);
+	assert_int_equal(image.last.data_bytes, 5000);
+}
+
+static void grow(void)
+{
+	int fd = open("tree/file", O_WRONLY | O_APPEND);
+
+	assert_int_equal(write(fd, "more", 4), 4);
+	close(fd);
+}
+
+static void shrink(void)
+{
+	assert_int_equal(truncate("tree/file", 1), 0);
+}
+
+static void replace_by_fifo(void)
+{
+	assert_int_equal(unlink("tree/file"), 0);
+	assert_int_equal(mkfifo("tree/file", 0600), 0);
+}
+
+static void take_away(void)
+{
+	assert_int_equal(unlink("tree/file"), 0);
+}
+
+static void shrink_kernel(void)
+{
+	assert_int_equal(truncate("bzImage", 0x300), 0);
+}
+
+/* Between the look at a file and its copy anything may become of it. */
+static void file_that_changes_is_refused(void **state)
+{
+	static void (*const changes[])(void) = {grow, shrink, replace_by_fifo, take_away};
+	struct error error;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(changes) / sizeof(changes[0]); i++) {
+		struct event event = {.stage = "root image", .act = changes[i]};
+		unlink("tree/file");
+		scratch_write_text("tree/file", "some text");
+		assert_int_equal(build_watched(&event, "tree", &error), -1);
+		assert_string_equal(error.text, "tree/file: changed while it was being packed");
+		assert_int_equal(count_names(), 5);
+	}
+	struct event event = {.stage = "kernel", .act = shrink_kernel};
+	scratch_write_text("tree/file", "some text");
+	assert_int_equal(build_watched(&event, "tree", &error), -1);
+	assert_string_equal(error.text, "bzImage: changed while the image was built");
+	assert_int_equal(count_names(), 5);
+}
+
+static void mount_point_of_another_type_is_refused(void **state)
+{
+	const char *const from[] = {"tree", NULL};
+	struct error error;
+
+	(void)state;
+	scratch_write_text("tree/proc", "a file");
+	assert_int_equal(build("image", from, &error), -1);
+	assert_string_equal(error.text, "a source has /proc, which is not a directory, but every "
+					"guest needs it as one");
+	assert_int_equal(unlink("tree/proc"), 0);
+	assert_int_equal(symlink("elsewhere", "tree/job"), 0);
+	assert_int_equal(build("image", from, &error), -1);
+	assert_string_equal(error.text, "a source has /job, which is not a directory, but every "
+					"guest needs it as one");
+	assert_int_equal(unlink("tree/job"), 0);
+	/* What links elsewhere is the source's own matter. */
+	assert_int_equal(symlink("usr/var", "tree/var"), 0);
+	assert_int_equal(symlink("usr/tmp", "tree/tmp"), 0);
+	build_or_fail("image", from);
+	struct fsimage *root = open_root("image/root.img");
+	assert_int_equal(stat_in(root, "var").mode, S_IFLNK | 0777);
+	fsimage_close(root);
+}
+
 static void mount_points_are_made_where_missing(void **state)
 {
 	const char *const from[] = {"tree", NULL};
@@ -543,7 +676,7 @@ static void failure_leaves_nothing(void **state)
 	size_t names = count_names();
 
 	assert_int_equal(build("new", tar, &error), -1);
-	assert_string_equal(error.text, "tree.tar: not a tar archive that can be read: "
+	assert_string_equal(error.text, "tree.tar: cannot be read as a tar archive: "
 					"Unrecognized archive format");
 	assert_int_equal(build("new", oci, &error), -1);
 	assert_string_equal(error.text, "open layout: No such file or directory");
@@ -573,6 +706,9 @@ int main(void)
 		IN_SCRATCH(foreign_memory_is_not_believed),
 		IN_SCRATCH(built_image_loads),
 		IN_SCRATCH(image_of_a_vmlinux_has_no_initrd),
+		IN_SCRATCH(progress_counts_bytes_and_files),
+		IN_SCRATCH(file_that_changes_is_refused),
+		IN_SCRATCH(mount_point_of_another_type_is_refused),
 		IN_SCRATCH(mount_points_are_made_where_missing),
 		IN_SCRATCH(later_sources_replace_earlier_ones),
 		IN_SCRATCH(same_inputs_give_the_same_bytes),

@@ -2,6 +2,7 @@
 #include <archive.h>
 #include <archive_entry.h>
 #include <sys/sysmacros.h>
+#include <sys/xattr.h>
 
 #include "imagebuilder/digest.h"
 #include "imagebuilder/image.h"
@@ -476,7 +477,7 @@ static void truncated_archives_are_refused(void **state)
 		assert_int_equal(run("rm -r image"), 0);
 	}
 	scratch_write_text("text", "neither a tar archive nor anything else");
-	assert_refused(FROM("text"), "text: not a tar archive that can be read");
+	assert_refused(FROM("text"), "text: cannot be read as a tar archive");
 }
 
 /* libarchive looks at no checksum of gzip. */
@@ -505,6 +506,31 @@ static void damaged_gzip_is_refused(void **state)
 	assert_refused(FROM("whole.gz"), "truncated gzip data");
 	assert_int_equal(truncate("two.gz", two_size - 1), 0);
 	assert_refused(FROM("two.gz"), "truncated gzip data");
+}
+
+/* Each stores a checksum; what is behind the tar's own end counts too. */
+static void damaged_bytes_of_any_compression_are_refused(void **state)
+{
+	static const char *const filters[] = {"gzip -n", "bzip2", "xz", "zstd -q"};
+	size_t size;
+
+	(void)state;
+	assert_int_equal(run("head -c 300000 /dev/urandom >file && tar -cf a.tar file"), 0);
+	for (size_t i = 0; i < sizeof(filters) / sizeof(filters[0]); i++) {
+		assert_int_equal(run("rm -rf image; %s <a.tar >whole", filters[i]), 0);
+		assert_success(build("image", FROM("whole")));
+		char *bytes = scratch_read("whole", &size);
+		scratch_write("cut", bytes, size - 1);
+		assert_refused(FROM("cut"), "cut: ");
+		bytes[size / 2] ^= 1;
+		scratch_write("damaged", bytes, size);
+		assert_refused(FROM("damaged"), "damaged: ");
+		bytes[size / 2] ^= 1;
+		bytes[size - 2] ^= 1;
+		scratch_write("damaged", bytes, size);
+		assert_refused(FROM("damaged"), "damaged: ");
+		free(bytes);
+	}
 }
 
 static void damaged_header_is_refused_with_its_place(void **state)
@@ -568,22 +594,24 @@ static const char *describe(char text[DESCRIPTOR_BYTES], const struct blob *blob
 	return text;
 }
 
-static struct blob put_config(const char *config, size_t layers)
+/* A config; DIFF_IDS is a list as JSON. */
+static struct blob put_config(const char *config, const char *diff_ids)
 {
-	char text[1024];
+	char text[2048];
 
 	snprintf(text, sizeof(text),
 		 "{\"os\":\"linux\",\"architecture\":\"amd64\",\"config\":%s,"
-		 "\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[%.*s]}}",
-		 config, layers ? (int)(3 * layers - 1) : 0, "\"\",\"\",\"\",\"\"");
+		 "\"rootfs\":{\"type\":\"layers\",\"diff_ids\":[%s]}}",
+		 config, diff_ids);
 	return put_blob(text, strlen(text));
 }
 
-/* A manifest of the layers "0.tar", "1.tar" and so on. */
-static struct blob put_manifest(const char *config, size_t layers, const char *layer_type)
+/* A manifest of the layers "0.tar", "1.tar" and so on, with a config that says DIFF_IDS. */
+static struct blob put_manifest_of(const char *config, const char *diff_ids, size_t layers,
+				   const char *layer_type)
 {
 	char text[4096], descriptor[DESCRIPTOR_BYTES], name[16];
-	struct blob blob = put_config(config, layers);
+	struct blob blob = put_config(config, diff_ids);
 	int length = snprintf(text, sizeof(text),
 			      "{\"schemaVersion\":2,\"mediaType\":\"" MANIFEST
 			      "\",\"config\":%s,\"layers\":[",
@@ -597,6 +625,20 @@ static struct blob put_manifest(const char *config, size_t layers, const char *l
 	}
 	snprintf(text + length, sizeof(text) - length, "]}");
 	return put_blob(text, strlen(text));
+}
+
+/* The same of layers that are not compressed. */
+static struct blob put_manifest(const char *config, size_t layers, const char *layer_type)
+{
+	char diff_ids[1024] = "", name[16];
+	size_t length = 0;
+
+	for (size_t i = 0; i < layers; i++) {
+		snprintf(name, sizeof(name), "%zu.tar", i);
+		length += (size_t)snprintf(diff_ids + length, sizeof(diff_ids) - length, "%s\"%s\"",
+					   i ? "," : "", put_blob_file(name).digest);
+	}
+	return put_manifest_of(config, diff_ids, layers, layer_type);
 }
 
 static void write_index(const char *path, const char *descriptors)
@@ -762,7 +804,25 @@ static void image_is_chosen_by_tag_and_platform(void **state)
 	assert_refused(FROM("oci:layout:other"),
 		       "layout: has no image 'other' for linux/amd64; its tags are 'old', 'new'");
 	write_index("layout/index.json", describe(descriptors[4], &old_blob, MANIFEST, arm));
-	assert_refused(FROM("oci:layout"), "layout: has no image for linux/amd64");
+	assert_refused(FROM("oci:layout"),
+		       "layout: has no image for linux/amd64; it has linux/arm64");
+	/* In an index of its own, and where only the config says so. */
+	snprintf(all, sizeof(all), "%s,%s", describe(descriptors[0], &absent, MANIFEST, arm),
+		 describe(descriptors[1], &new_blob, MANIFEST,
+			  ",\"platform\":{\"os\":\"windows\",\"architecture\":\"amd64\"}"));
+	write_index("nested.json", all);
+	nested = put_blob_file("nested.json");
+	write_index("layout/index.json", describe(descriptors[3], &nested, INDEX, new));
+	assert_refused(FROM("oci:layout:new"), "layout: has no image 'new' for linux/amd64; it "
+					       "has linux/arm64, windows/amd64");
+	scratch_write_text("config", "{\"os\":\"linux\",\"architecture\":\"riscv64\"}");
+	struct blob config = put_blob_file("config");
+	snprintf(all, sizeof(all), "{\"schemaVersion\":2,\"config\":%s,\"layers\":[]}",
+		 describe(descriptors[5], &config, CONFIG, ""));
+	struct blob foreign = put_blob(all, strlen(all));
+	write_index("layout/index.json", describe(descriptors[4], &foreign, MANIFEST, ""));
+	assert_refused(FROM("oci:layout"),
+		       "layout: its image is not for linux/amd64, but for linux/riscv64");
 }
 
 static void damaged_layouts_are_refused(void **state)
@@ -806,6 +866,53 @@ static void damaged_layouts_are_refused(void **state)
 	assert_refused(FROM("oci:"), "'oci:': no OCI layout is named");
 }
 
+/* The config's digest of a layer is of its tar, to the last byte. */
+static void layer_that_the_config_does_not_mean_is_refused(void **state)
+{
+	static const struct {
+		const char *compress, *type;
+	} cases[] = {
+		{"cat", LAYER},
+		{"gzip -n", LAYER "+gzip"},
+		{"zstd -q", LAYER "+zstd"},
+	};
+	char quoted[128], expected[256], descriptor[DESCRIPTOR_BYTES];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		write_one_file_layer("plain.tar", "file", "0");
+		/* Padding behind the tar's end, as tapes have it. */
+		assert_int_equal(run("head -c 70000 /dev/zero >>plain.tar; "
+				     "%s <plain.tar >0.tar; rm -rf image",
+				     cases[i].compress),
+				 0);
+		struct blob plain = put_blob_file("plain.tar");
+		snprintf(quoted, sizeof(quoted), "\"%s\"", plain.digest);
+		struct blob manifest = put_manifest_of("{}", quoted, 1, cases[i].type);
+		write_index("layout/index.json", describe(descriptor, &manifest, MANIFEST, ""));
+		assert_success(build("image", FROM("oci:layout")));
+
+		assert_int_equal(run("head -c 1 /dev/zero >>plain.tar; %s <plain.tar >0.tar",
+				     cases[i].compress),
+				 0);
+		struct blob longer = put_blob_file("plain.tar");
+		manifest = put_manifest_of("{}", quoted, 1, cases[i].type);
+		write_index("layout/index.json", describe(descriptor, &manifest, MANIFEST, ""));
+		snprintf(expected, sizeof(expected),
+			 "layout: layer 0 is not the one that the config means: the SHA-256 digest "
+			 "of its tar is %s, but its diff_id is %s",
+			 longer.digest + strlen("sha256:"), plain.digest + strlen("sha256:"));
+		assert_refused(FROM("oci:layout"), expected);
+	}
+	struct blob manifest = put_manifest_of("{}", "\"sha512:00\"", 1, LAYER);
+	write_index("layout/index.json", describe(descriptor, &manifest, MANIFEST, ""));
+	assert_refused(FROM("oci:layout"), "layout: the config's diff_id of layer 0: the digest "
+					   "'sha512:00' is not a SHA-256 digest");
+	manifest = put_manifest_of("{}", "", 1, LAYER);
+	write_index("layout/index.json", describe(descriptor, &manifest, MANIFEST, ""));
+	assert_refused(FROM("oci:layout"), "layout: the manifest has 1 layers, the config 0");
+}
+
 static void bad_whiteouts_are_refused(void **state)
 {
 	static const char *const names[] = {".wh.", ".wh..", ".wh..."};
@@ -816,6 +923,82 @@ static void bad_whiteouts_are_refused(void **state)
 		write_layout("{}", 1);
 		assert_refused(FROM("oci:layout"), "a whiteout of no name");
 	}
+}
+
+/* --- directories --- */
+
+static void set_on_host(const char *path, const char *name, const void *value, size_t size)
+{
+	if (lsetxattr(path, name, value, size, 0) == 0)
+		return;
+	if (errno == ENOTSUP || (errno == EPERM && geteuid() != 0))
+		skip(); /* not on this file system; trusted.* and capabilities are for others */
+	fail_msg("%s %s: %s", path, name, strerror(errno));
+}
+
+/* "" stands for none. */
+static void assert_attribute(struct opened *root, const char *path, const char *name,
+			     const char *expected)
+{
+	char value[64] = "";
+
+	test_error.text[0] = '\0';
+	fsimage_getxattr(root->image, stat_in(root->image, path).inode, name, value,
+			 sizeof(value) - 1, &test_error);
+	assert_string_equal(test_error.text, "");
+	assert_string_equal(value, expected);
+}
+
+static void attributes_of_directories_are_kept(void **state)
+{
+	(void)state;
+	scratch_write_text("below/dir/file", "below");
+	scratch_write_text("tree/dir/file", "text");
+	set_on_host("below/dir", "user.below", "hidden", 6);
+	set_on_host("below/dir/file", "user.below", "hidden", 6);
+	set_on_host("tree/dir", "user.color", "blue", 4);
+	set_on_host("tree/dir/file", "user.color", "red", 3);
+	set_on_host("tree/dir/file", "user.overlay.opaque", "y", 1);
+	set_on_host("tree/dir", "system.posix_acl_default", access_list, sizeof(access_list));
+	set_on_host("tree/dir/file", "system.posix_acl_access", access_list, sizeof(access_list));
+
+	struct opened root = build_root(FROM("below", "tree"));
+	assert_attribute(&root, "dir", "user.color", "blue");
+	assert_attribute(&root, "dir", "user.below", "");
+	assert_attribute(&root, "dir/file", "user.color", "red");
+	assert_attribute(&root, "dir/file", "user.overlay.opaque", "y");
+	assert_attribute(&root, "dir/file", "user.below", "");
+	close_image(&root);
+	assert_int_equal(run("debugfs -R 'ea_list /dir/file' image/root.img 2>&1 | "
+			     "grep -q 'system.posix_acl_access (28)' && "
+			     "debugfs -R 'ea_list /dir' image/root.img 2>&1 | "
+			     "grep -q 'system.posix_acl_default (28)'"),
+			 0);
+
+	/* They are metadata that the image is known by. */
+	set_on_host("tree/dir", "user.color", "teal", 4);
+	assert_success(build("other", FROM("below", "tree")));
+	assert_int_equal(run("grep metadata_sha256 image/image.json >1; "
+			     "grep metadata_sha256 other/image.json >2; "
+			     "test $(diff 1 2 | grep -c '^>') = 1"),
+			 0);
+}
+
+/* What root alone may read would make the image depend on who builds it. */
+static void attributes_that_only_root_sees_are_left_out(void **state)
+{
+	(void)state;
+	scratch_write_text("tree/dir/file", "text");
+	assert_success(build("plain", FROM("tree")));
+	set_on_host("tree/dir", "trusted.overlay.opaque", "y", 1);
+	set_on_host("tree/dir/file", "trusted.color", "red", 3);
+	assert_success(build("trusted", FROM("tree")));
+	assert_int_equal(run("diff -r plain trusted"), 0);
+	set_on_host("tree/dir/file", "security.capability", capability, sizeof(capability));
+	assert_success(build("image", FROM("tree")));
+	assert_int_equal(run("debugfs -R 'ea_list /dir/file' image/root.img 2>&1 | "
+			     "grep -q 'security.capability (20)'"),
+			 0);
 }
 
 /* --- stacks --- */
@@ -870,13 +1053,17 @@ int main(void)
 		IN_SCRATCH(absurd_sizes_and_owners_are_refused),
 		IN_SCRATCH(truncated_archives_are_refused),
 		IN_SCRATCH(damaged_gzip_is_refused),
+		IN_SCRATCH(damaged_bytes_of_any_compression_are_refused),
 		IN_SCRATCH(damaged_header_is_refused_with_its_place),
 		IN_SCRATCH(whiteouts_hide_lower_layers_only),
 		IN_SCRATCH(layout_in_a_tar_gives_the_same_image),
 		IN_SCRATCH(config_becomes_defaults),
 		IN_SCRATCH(image_is_chosen_by_tag_and_platform),
 		IN_SCRATCH(damaged_layouts_are_refused),
+		IN_SCRATCH(layer_that_the_config_does_not_mean_is_refused),
 		IN_SCRATCH(bad_whiteouts_are_refused),
+		IN_SCRATCH(attributes_of_directories_are_kept),
+		IN_SCRATCH(attributes_that_only_root_sees_are_left_out),
 		IN_SCRATCH(kinds_are_stacked_in_order),
 		IN_SCRATCH(times_of_archives_are_clamped),
 	};

@@ -7,14 +7,6 @@
 static const struct fsmeta plain = {.mode = 0644, .uid = 1000, .gid = 1000, .mtime = {TEST_NOW, 7}};
 static const struct fsimport with_xattrs = {.xattrs = true};
 
-/* user::rw-, user:5:r--, group::r--, mask::r--, other::r-- as getxattr(2) has it */
-static const uint8_t access_list[] = {
-	2, 0, 0,    0,	  1,	0,    6,    0, 0xff, 0xff, 0xff, 0xff, 2,    0,	   4,
-	0, 5, 0,    0,	  0,	4,    0,    4, 0,    0xff, 0xff, 0xff, 0xff, 0x10, 0,
-	4, 0, 0xff, 0xff, 0xff, 0xff, 0x20, 0, 4,    0,	   0xff, 0xff, 0xff, 0xff};
-/* cap_net_raw=ep */
-static const uint8_t capability[20] = {1, 0, 0, 2, 0, 0x20};
-
 static struct fsnode *add_file(struct fstree *tree, const char *name)
 {
 	struct fsnode *node =
@@ -137,6 +129,26 @@ static void imported_attributes(void **state)
 			     "head -c 2000 /dev/zero | tr '\\0' v | cmp - large"),
 			 0);
 	assert_kernel_agrees();
+}
+
+static void absolute_path_has_its_attributes(void **state)
+{
+	struct fstree *tree = new_tree();
+	char *path;
+
+	(void)state;
+	scratch_write_text("source/file", "text");
+	set_on_host("source/file", "user.a", "b", 1);
+	path = realpath("source/file", NULL);
+	assert_non_null(fstree_import(tree, fstree_root(tree), "file", AT_FDCWD, path, &with_xattrs,
+				      &test_error));
+	free(path);
+	make_checked_image(tree);
+
+	struct opened opened = open_image("test.img");
+
+	assert_xattr(opened.image, "file", "user.a", "b", 1);
+	close_image(&opened);
 }
 
 static void attributes_are_left_out_by_default(void **state)
@@ -338,6 +350,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		IN_SCRATCH(imported_attributes),
+		IN_SCRATCH(absolute_path_has_its_attributes),
 		IN_SCRATCH(attributes_are_left_out_by_default),
 		IN_SCRATCH(set_attributes),
 		IN_SCRATCH(attributes_fill_inode_and_block),
