@@ -35,7 +35,7 @@ BUILD_DEBS := gcc libc6-dev make pkg-config musl-tools linux-libc-dev libext2fs-
 	uuid-dev libssl-dev libjansson-dev libkmod-dev libarchive-dev zlib1g-dev \
 	libseccomp-dev 	qemu-system-x86
 TEST_DEBS := bats parallel jq e2fsprogs libcmocka-dev sudo mandoc procps debootstrap git bindfs \
-	attr xfsprogs umoci mmdebstrap xz-utils zstd bzip2 disorderfs
+	attr xfsprogs umoci mmdebstrap fakeroot fakechroot xz-utils zstd bzip2 disorderfs
 KERNEL_DEBS := bc bison flex libelf-dev xz-utils
 LINT_DEBS := clang-format clang-tidy cppcheck
 

@@ -15,7 +15,7 @@ setup() {
 }
 
 teardown() {
-	[ -z "${qemu_directory:-}" ] || rm -r "$qemu_directory"
+	rm -rf ${qemu_directory:+"$qemu_directory"} ${user_directory:+"$user_directory"}
 }
 
 # A test that hangs has failed; nothing here takes nearly as long.

@@ -302,24 +302,28 @@ build_on() {
 	debugfs -R 'ea_list /dir/file' first/root.img | grep -q security.capability
 }
 
-# debian_tar PACKAGES: a Debian as debian.tar. A user's mmdebstrap finds out how it can do that;
-# root's needs no such thing.
+# An ordinary user: who runs the tests, or for root nobody.
+as_user=()
+[ "$(id -u)" -ne 0 ] || as_user=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+
+# debian_tar PACKAGES: a Debian as $user_directory/debian.tar, where an ordinary user made it and can
+# make more. The test's own directory is closed to others.
 debian_tar() {
-	local packages=$1 tool=(mmdebstrap --quiet --variant=minbase)
 	command -v mmdebstrap >/dev/null || skip "no mmdebstrap"
 	apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 2>/dev/null | grep -q . ||
 		skip "this host has no Debian mirror"
-	if [ "$(id -u)" -eq 0 ]; then
-		tool+=(--mode=root)
-	fi
-	# A user's works as another user, who cannot reach the test's own directory.
-	TMPDIR=/tmp "${tool[@]}" --include="$packages" bookworm debian.tar >mmdebstrap.log 2>&1 ||
+	user_directory=$(mktemp -d /tmp/jobvm-user.XXXXXX)
+	chmod 777 "$user_directory"
+	TMPDIR=/tmp HOME=$user_directory "${as_user[@]}" mmdebstrap --quiet --variant=minbase \
+		--mode=fakechroot --include="$1" bookworm "$user_directory/debian.tar" >mmdebstrap.log 2>&1 ||
 		skip "mmdebstrap cannot make a Debian here: $(tail -n 1 mmdebstrap.log)"
 }
 
-@test "a Debian made by mmdebstrap runs a Python job" {
+@test "a Debian that an ordinary user made by mmdebstrap runs a Python job" {
 	debian_tar python3-minimal
-	image_build --from debian.tar -o image
+	"${as_user[@]}" test -x "$build/jobvm" || skip "nobody cannot execute $build/jobvm"
+	HOME=$user_directory "${as_user[@]}" "$build/jobvm" image build --quiet \
+		--from "$user_directory/debian.tar" -o "$user_directory/image"
 	printf '3\n4\n5\n' >numbers
 	cat >sum.py <<-'PYTHON'
 		import os, platform, sys
@@ -328,7 +332,8 @@ debian_tar() {
 		open("results/total", "w").write(f"{total}\n")
 		print("python", sys.version_info[0], os.getuid())
 	PYTHON
-	run --separate-stderr -0 jobvm run --image image -i numbers -i sum.py -o out -- python3 sum.py
+	run --separate-stderr -0 jobvm run --image "$user_directory/image" -i numbers -i sum.py -o out \
+		-- python3 sum.py
 	prints "python 3 1000"
 	[ "$(cat out/output/results/total)" = 12 ]
 }
