@@ -36,7 +36,7 @@ BUILD_DEBS := gcc libc6-dev make pkg-config musl-tools linux-libc-dev libext2fs-
 	libseccomp-dev 	qemu-system-x86
 TEST_DEBS := bats parallel jq e2fsprogs libcmocka-dev sudo mandoc procps debootstrap git bindfs \
 	attr xfsprogs umoci mmdebstrap xz-utils zstd bzip2
-KERNEL_DEBS := bc bison flex libelf-dev xz-utils
+KERNEL_DEBS := bc bison flex libelf-dev patch xz-utils
 LINT_DEBS := clang-format clang-tidy cppcheck
 
 host_cflags = -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. -O2 -g $(WARNINGS) $(HARDENED) \
@@ -129,7 +129,7 @@ $B/image/image.json: $B/jobvm $B/init $B/skeleton $B/debian/done
 
 # --- the tuned kernel, and an image with it ---
 
-$B/kernel-tuned/vmlinux: kernel/build.sh kernel/config
+$B/kernel-tuned/vmlinux: kernel/build.sh kernel/config kernel/virtio-console-buffers.patch
 	@$(MAKE) --no-print-directory kernel-deps
 	@mkdir -p $B
 	kernel/build.sh $B
