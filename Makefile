@@ -8,7 +8,7 @@
 #   make lint      clang-format, clang-tidy, cppcheck
 #   make kernel    the tuned guest kernel (minutes), for 'jobvm image build --kernel tuned'
 #   make image-tuned  a guest image with it
-#   make install   to PREFIX, below DESTDIR
+#   make install   to PREFIX, below DESTDIR; the tuned kernel too, where it was built
 #
 # Packages come from Debian by apt; nothing is fetched from anywhere else.
 
@@ -247,6 +247,8 @@ install: all
 	install -m 644 $B/image/* $(DESTDIR)$(DATADIR)/image
 	cp -R --no-preserve=ownership $B/skeleton $B/userland $(DESTDIR)$(DATADIR)
 	cp -R --no-preserve=ownership $B/kernel/. $(DESTDIR)$(DATADIR)/kernel
+	[ ! -e $B/kernel-tuned/vmlinux ] || install -D -m 644 $B/kernel-tuned/vmlinux \
+		$(DESTDIR)$(DATADIR)/kernel-tuned/vmlinux
 	for page in $(man_pages); do section=$${page##*.}; \
 		install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$$section/$${page##*/}; \
 	done
