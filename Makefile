@@ -8,7 +8,7 @@
 #   make lint      clang-format, clang-tidy, cppcheck
 #   make kernel    the tuned guest kernel (minutes), for 'jobvm image build --kernel tuned'
 #   make image-tuned  a guest image with it
-#   make install   to PREFIX, below DESTDIR
+#   make install   to PREFIX, below DESTDIR; the tuned kernel too, where it was built
 #
 # Packages come from Debian by apt; nothing is fetched from anywhere else.
 
@@ -33,10 +33,10 @@ HOST_PACKAGES := ext2fs blkid uuid libcrypto jansson libkmod libarchive zlib lib
 # What a host needs to build and to run, and what the tests need on top.
 BUILD_DEBS := gcc libc6-dev make pkg-config musl-tools linux-libc-dev libext2fs-dev libblkid-dev \
 	uuid-dev libssl-dev libjansson-dev libkmod-dev libarchive-dev zlib1g-dev \
-	libseccomp-dev 	qemu-system-x86
+	libseccomp-dev qemu-system-x86
 TEST_DEBS := bats parallel jq e2fsprogs libcmocka-dev sudo mandoc procps debootstrap git bindfs \
 	attr xfsprogs umoci mmdebstrap fakeroot fakechroot xz-utils zstd bzip2 disorderfs
-KERNEL_DEBS := bc bison flex libelf-dev xz-utils
+KERNEL_DEBS := bc bison flex libelf-dev patch xz-utils
 LINT_DEBS := clang-format clang-tidy cppcheck
 
 host_cflags = -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. -O2 -g $(WARNINGS) $(HARDENED) \
@@ -131,7 +131,7 @@ $B/image/image.json: $B/jobvm $B/init $B/skeleton $B/debian/done
 
 # --- the tuned kernel, and an image with it ---
 
-$B/kernel-tuned/vmlinux: kernel/build.sh kernel/config
+$B/kernel-tuned/vmlinux: kernel/build.sh kernel/config kernel/virtio-console-buffers.patch
 	@$(MAKE) --no-print-directory kernel-deps
 	@mkdir -p $B
 	kernel/build.sh $B
@@ -249,6 +249,8 @@ install: all
 	install -m 644 $B/image/* $(DESTDIR)$(DATADIR)/image
 	cp -R --preserve=mode $B/skeleton $B/userland $(DESTDIR)$(DATADIR)
 	cp -R --preserve=mode $B/kernel/. $(DESTDIR)$(DATADIR)/kernel
+	[ ! -e $B/kernel-tuned/vmlinux ] || install -D -m 644 $B/kernel-tuned/vmlinux \
+		$(DESTDIR)$(DATADIR)/kernel-tuned/vmlinux
 	for page in $(man_pages); do section=$${page##*.}; \
 		install -D -m 644 $$page $(DESTDIR)$(PREFIX)/share/man/man$$section/$${page##*/}; \
 	done

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Builds the tuned guest kernel from Debian's kernel source and kernel/config. Neither the source
-# nor the kernel is installed.
+# Builds the tuned guest kernel from Debian's kernel source, kernel/config and one patch. Neither
+# the source nor the kernel is installed.
 #
 # usage: kernel/build.sh BUILD_DIR
 # makes: BUILD_DIR/kernel-tuned/vmlinux
@@ -11,8 +11,10 @@ build=$(cd "$1" && pwd)
 work=$build/linux
 package=linux-source-6.1
 
-# The source is fetched and unpacked once.
-if [ ! -e "$work/source/done" ]; then
+patch=$here/virtio-console-buffers.patch
+
+# The source is fetched, unpacked and patched once, and again when the patch is another.
+if ! cmp -s "$patch" "$work/patched-with"; then
 	rm -rf "$work"
 	mkdir -p "$work/source"
 	cd "$work"
@@ -25,7 +27,8 @@ if [ ! -e "$work/source/done" ]; then
 		tar -xO "./usr/src/$package.tar.xz" |
 		tar -xJ -C source --strip-components=1
 	rm "$package"_*.deb
-	touch source/done
+	patch -s -p1 -d source <"$patch"
+	cp "$patch" patched-with
 fi
 
 # The same source and configuration give the same bytes.

@@ -13,3 +13,12 @@ load helper
 	diff -r image "$build/image"
 	[ "$(mandoc -Tlint -W warning moved/usr/share/man/man1/*.1 moved/usr/share/man/man5/*.5)" = "" ]
 }
+
+@test "an installed jobvm has the tuned kernel that was built" {
+	[ -e "$build/kernel-tuned/vmlinux" ] || skip "no tuned kernel: 'make kernel' builds it"
+	make -s -C "$root" B="$build" install DESTDIR="$PWD/staged" PREFIX=/usr
+	staged/usr/bin/jobvm image build -o image --kernel tuned
+	cmp image/kernel "$build/kernel-tuned/vmlinux"
+	run --separate-stderr -0 staged/usr/bin/jobvm run --image image -- uname -r
+	[[ "$output" == *-jobvm ]]
+}

@@ -39,3 +39,33 @@ load helper
 		echo end'
 	prints end
 }
+
+@test "a job can call what a user land expects of its kernel" {
+	for user in job root; do
+		run --separate-stderr -0 jobvm run --user $user -i "$build/guest-programs/calls" -- ./calls
+		prints ""
+	done
+}
+
+# The size that was asked for is the job's: the kernel's own memory does not count, but must be
+# there. Page tables and the program itself do count, hence a little less than the limit.
+@test "a job can fill its memory limit, and not more, whatever the limit is" {
+	for mib in 8 64 512; do
+		run --separate-stderr -0 jobvm run --request-memory ${mib}M \
+			-i "$build/guest-programs/fill" -- ./fill $((mib * 1024 - mib * 2 - 1024))
+		prints filled
+		run --separate-stderr -137 jobvm run -o "out-$mib" --request-memory ${mib}M \
+			-i "$build/guest-programs/fill" -- ./fill $((mib * 1024))
+		[ "$(report .status "out-$mib/job.json")" = out_of_memory ]
+		[ "$(report ".guest.limit_observed > $mib * 1000000" "out-$mib/job.json")" = true ]
+	done
+}
+
+@test "the tuned kernel runs a job in a VM of 48 MiB" {
+	[ "$(jq -r .machine "$image/image.json")" = microvm ] || skip "the stock kernel needs more"
+	# A QEMU that has no more memory than that.
+	fake_qemu 'for word; do' '[ "$last" != -m ] || size=${word%M}' 'last=$word' done \
+		'[ "$size" -le 48 ] || { echo "$size MiB"; exit 1; }' 'exec qemu-system-x86_64 "$@"'
+	run --separate-stderr -3 jobvm run --request-memory 8M -- sh -c 'echo ran; exit 3'
+	prints ran
+}
