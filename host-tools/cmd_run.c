@@ -18,6 +18,8 @@ struct run {
 	struct request request;
 	const char *output; /* -o */
 	int output_fd;	    /* the same, held */
+	const char *sign_key;
+	struct signer *signer;
 	bool verbose, usage;
 	struct timeouts timeouts;
 };
@@ -54,11 +56,17 @@ static bool keeps_results(const struct run *run, const struct job *job)
 	return run->output || run->request.is_submission || keeps_files(job);
 }
 
+static bool keeps_report(const struct run *run, const struct job *job)
+{
+	return run->output || (job->report_path && strcmp(job->report_path, "/dev/null") != 0);
+}
+
 static struct collect_places places_of(const struct run *run, const struct job *job)
 {
 	struct collect_places places = collect_places_in(run->output);
 
 	places.directory_fd = run->output_fd;
+	places.signer = run->signer;
 	if (run->output)
 		return places;
 	return (struct collect_places){
@@ -68,7 +76,8 @@ static struct collect_places places_of(const struct run *run, const struct job *
 		.stdout_path = job->stdout_path,
 		.stderr_path = job->stderr_path,
 		.report_path = job->report_path,
-		.console_path = run->request.is_submission ? "console.log" : NULL,
+		.console_path = run->request.is_submission ? REPORT_CONSOLE_FILE : NULL,
+		.signer = run->signer,
 	};
 }
 
@@ -135,6 +144,7 @@ static int run_once(const struct run *run, struct job *job, bool is_last, bool *
 		.disk_name = "the job disk",
 		.stdout_to_file = job->stdout_path != NULL,
 		.stderr_to_file = job->stderr_path != NULL,
+		.digest_inputs = keeps_report(run, job),
 		.timeouts = run->timeouts,
 		.verbose = run->verbose,
 	};
@@ -178,7 +188,7 @@ static int run_job(const struct run *run, struct job *job)
 static void name_reports(struct request *request)
 {
 	for (size_t i = 0; request->is_submission && i < request->job_count; i++) {
-		char name[40] = "job.json";
+		char name[40] = REPORT_FILE;
 		if (request->jobs[i].report_path)
 			continue;
 		if (request->job_count > 1)
@@ -202,6 +212,38 @@ static int run_jobs(struct run *run)
 	return exit_code;
 }
 
+static void check_usage(const struct run *run)
+{
+	const struct request *request = &run->request;
+
+	if (run->output && request->job_count > 1)
+		message_usage("run", "option '-o' is for one job; the description queues %zu",
+			      request->job_count);
+	if (run->output && !request->is_submission && keeps_files(request->jobs))
+		message_usage("run", "option '-o' keeps stdout, stderr and job.json in DIR; "
+				     "--stdout, --stderr and --report are for runs without it");
+	for (size_t i = 0; run->sign_key && i < request->job_count; i++)
+		if (!keeps_report(run, &request->jobs[i]))
+			message_usage("run", "option '--sign-key' signs the report, and none is "
+					     "kept; -o or --report keeps it");
+}
+
+/* What must be in order before any job runs. */
+static int prepare(struct run *run, bool *created, struct error *error)
+{
+	if (run->sign_key) {
+		run->signer = signer_open(run->sign_key, error);
+		if (!run->signer)
+			return -1;
+	}
+	if (run->output) {
+		run->output_fd = collect_prepare_directory(run->output, created, error);
+		if (run->output_fd < 0)
+			return -1;
+	}
+	return 0;
+}
+
 static int run_run(int argc, char **argv)
 {
 	struct run run = {.output_fd = -1};
@@ -209,6 +251,7 @@ static int run_run(int argc, char **argv)
 	bool created = false;
 	const struct option options[] = {
 		{'o', "output", OPTION_VALUE, &run.output},
+		{0, "sign-key", OPTION_VALUE, &run.sign_key},
 		{0, "verbose", OPTION_FLAG, &run.verbose},
 		{0, "usage", OPTION_FLAG, &run.usage},
 		{0, "boot-timeout", OPTION_VALUE, &run.timeouts.boot},
@@ -219,16 +262,10 @@ static int run_run(int argc, char **argv)
 	request_read(&command_run, argc, argv, options, REQUEST_IMAGE_FOUND, &run.request);
 	name_reports(&run.request);
 	timeouts_check(&command_run, &run.timeouts);
-	if (run.output && run.request.job_count > 1)
-		message_usage("run", "option '-o' is for one job; the description queues %zu",
-			      run.request.job_count);
-	if (run.output && !run.request.is_submission && keeps_files(run.request.jobs))
-		message_usage("run", "option '-o' keeps stdout, stderr and job.json in DIR; "
-				     "--stdout, --stderr and --report are for runs without it");
-	if (run.output)
-		run.output_fd = collect_prepare_directory(run.output, &created, &error);
-	if (run.output && run.output_fd < 0) {
+	check_usage(&run);
+	if (prepare(&run, &created, &error)) {
 		message_error("%s", error.text);
+		signer_close(run.signer);
 		request_free(&run.request);
 		return EXIT_JOBVM_FAILED;
 	}
@@ -238,6 +275,7 @@ static int run_run(int argc, char **argv)
 		rmdir(run.output);
 	if (run.output_fd >= 0)
 		close(run.output_fd);
+	signer_close(run.signer);
 	request_free(&run.request);
 	return exit_code;
 }
@@ -250,7 +288,8 @@ const struct command command_run = {
 		"       jobvm run [OPTION]... FILE.sub\n"
 		"Run one job in one virtual machine and behave like the command itself. Without a\n"
 		"COMMAND behind '--', the image's own (of an OCI image: Entrypoint and Cmd).\n\n"
-		"  -o DIR               keep the results in DIR, which must be new or empty\n" REQUEST_JOB_HELP
+		"  -o DIR               keep the results in DIR, which must be new or empty\n"
+		"  --sign-key FILE      sign job.json with this Ed25519 key\n" REQUEST_JOB_HELP
 			REQUEST_HOST_HELP
 		"  --usage              show the job's resource usage at the end\n"
 		"  --verbose            show the guest's console too\n"

@@ -73,6 +73,7 @@ static int run_disk(const char *path, const struct job *job, const struct timeou
 		.job = job,
 		.disk_fd = fd,
 		.disk_name = path,
+		.digest_inputs = true,
 		.timeouts = *timeouts,
 		.verbose = verbose,
 	};

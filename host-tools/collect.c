@@ -24,8 +24,8 @@ struct collect_places collect_places_in(const char *directory)
 		.outputs_below = "output",
 		.stdout_path = "stdout",
 		.stderr_path = "stderr",
-		.report_path = "job.json",
-		.console_path = "console.log",
+		.report_path = REPORT_FILE,
+		.console_path = REPORT_CONSOLE_FILE,
 	};
 }
 
@@ -119,12 +119,25 @@ static int check_place(const struct collect_places *places, const char *path, st
 	return is_special ? error_set(error, "%s: exists and is not a regular file", path) : 0;
 }
 
+/* Beside the report. */
+static void signature_path(const struct collect_places *places, char *path, size_t size)
+{
+	snprintf(path, size, "%s" REPORT_SIGNATURE_SUFFIX, places->report_path);
+}
+
 int collect_check_places(const struct collect_places *places, struct error *error)
 {
 	if (check_place(places, places->stdout_path, error) ||
 	    check_place(places, places->stderr_path, error))
 		return -1;
-	return check_place(places, places->report_path, error);
+	if (is_discarded(places->report_path))
+		return 0;
+	char signature[PATH_MAX];
+	signature_path(places, signature, sizeof(signature));
+	return check_place(places, places->report_path, error) ||
+			       check_place(places, signature, error)
+		       ? -1
+		       : 0;
 }
 
 /* --- the job's own files --- */
@@ -267,6 +280,38 @@ static void judge_missing(struct report *report)
 		report->exit_code = EXIT_JOBVM_FAILED;
 }
 
+/* An old report's signature must not stay beside a new report that is not signed. */
+static int remove_signature(const struct collect_places *places, const char *path,
+			    struct error *error)
+{
+	char name[NAME_MAX + 1];
+	struct sink sink;
+
+	if (open_place(places, path, &sink, name, sizeof(name), error))
+		return -1;
+	int failed = unlinkat(sink.directory_fd, name, 0) && errno != ENOENT;
+	if (failed)
+		error_errno(error, "remove %s", path);
+	close(sink.directory_fd);
+	return failed ? -1 : 0;
+}
+
+static int write_report(const struct collect_places *places, const char *text, struct error *error)
+{
+	uint8_t signature[SIGNATURE_BYTES];
+	char path[PATH_MAX];
+	int failed;
+
+	signature_path(places, path, sizeof(path));
+	if (places->signer)
+		failed =
+			signer_sign(places->signer, text, strlen(text), signature, error) ||
+			write_text(places, path, (const char *)signature, sizeof(signature), error);
+	else
+		failed = remove_signature(places, path, error);
+	return failed ? -1 : write_text(places, places->report_path, text, strlen(text), error);
+}
+
 /* The report comes last: where it is, all that it tells of is on the disk. */
 static int write_own_files(struct report *report, const struct collect_places *places,
 			   const struct log *console, struct error *error)
@@ -276,7 +321,12 @@ static int write_own_files(struct report *report, const struct collect_places *p
 		return -1;
 	if (is_discarded(places->report_path))
 		return 0;
-	return write_owned(places, places->report_path, report_json(report), error);
+	char *text = report_json(report);
+	if (!text)
+		return error_set(error, "no memory for %s", places->report_path);
+	int failed = write_report(places, text, error);
+	free(text);
+	return failed;
 }
 
 int collect_results(struct report *report, const struct collect_places *places,

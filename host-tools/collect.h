@@ -5,6 +5,7 @@
 #define HOST_TOOLS_COLLECT_H
 
 #include "host-tools/report.h"
+#include "host-tools/sign.h"
 
 /* Where results go. Paths are the user's, relative to the process's or DIRECTORY. */
 struct collect_places {
@@ -13,8 +14,9 @@ struct collect_places {
 	const char *outputs_below; /* "output" for `-o DIR`, "" for a submission; NULL: not kept */
 	const char *stdout_path;   /* relative to DIRECTORY; NULL or /dev/null: not kept */
 	const char *stderr_path;
-	const char *report_path;  /* job.json */
-	const char *console_path; /* the guest's console log, where a run failed */
+	const char *report_path;     /* job.json */
+	const char *console_path;    /* the guest's console log, where a run failed */
+	const struct signer *signer; /* signs the report; or NULL */
 };
 
 /* The places below a results directory: DIR/output/, DIR/stdout, DIR/stderr, DIR/job.json. */
@@ -34,9 +36,10 @@ int collect_prepare_directory(const char *directory, bool *created, struct error
 
 /*
  * Collects outputs, stdout and stderr, notes in REPORT what is missing, skipped or partial, and
- * writes job.json last. CONSOLE may be NULL. Declared outputs that are missing and a collection
- * that stops early turn REPORT's exit code into 125. Returns 0; -1 with ERROR set when something
- * could not be written (job.json then says `partial`, if it could be).
+ * writes job.json last, its signature (job.json.sig) just before it. CONSOLE may be NULL. Declared
+ * outputs that are missing and a collection that stops early turn REPORT's exit code into 125.
+ * Returns 0; -1 with ERROR set when something could not be written (job.json then says `partial`,
+ * if it could be).
  */
 int collect_results(struct report *report, const struct collect_places *places,
 		    const struct log *console, struct error *error);

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define FRAME_ERROR 1
+#define FRAME_READY 2
 
 /* Beyond what the child has from its parent. */
 #define MEMORY_BYTES (240ULL << 20)
@@ -106,7 +107,9 @@ static int limit_resources(const struct confined *confined)
 
 	if (fstat(confined->disk_fd, &disk))
 		return -1;
-	uint64_t seconds = CPU_SECONDS + CPU_SECONDS_PER_GB * ((uint64_t)disk.st_size >> 30);
+	uint64_t per_gib =
+		confined->cpu_seconds_per_gib ? confined->cpu_seconds_per_gib : CPU_SECONDS_PER_GB;
+	uint64_t seconds = CPU_SECONDS + per_gib * ((uint64_t)disk.st_size >> 30);
 	/* The soft limit's signal has a default action that tells what happened. */
 	struct rlimit cpu = {seconds, seconds + 1};
 	if (setrlimit(RLIMIT_CPU, &cpu))
@@ -176,8 +179,18 @@ int confined_send_text(FILE *answers, uint32_t type, const char *text, struct er
 	return confined_send(answers, &frame, error);
 }
 
+int confined_ready(FILE *answers, struct error *error)
+{
+	static const struct frame ready = {.type = FRAME_READY};
+
+	if (confined_send(answers, &ready, error))
+		return -1;
+	return fflush(answers) ? error_errno(error, "send what was read") : 0;
+}
+
 /* --- the parent --- */
 
+/* 0 at the end of what it says, 1 when it is ready, -1 with ERROR set. */
 static int listen_to(const struct confined *confined, FILE *answers, confined_answer *answer,
 		     void *context, struct error *error)
 {
@@ -187,6 +200,8 @@ static int listen_to(const struct confined *confined, FILE *answers, confined_an
 	while ((received = frame_receive(&frame, answers)) > 0) {
 		if (frame.type == FRAME_ERROR)
 			return error_set(error, "%s", frame_get_text(&frame));
+		if (frame.type == FRAME_READY)
+			return 1;
 		if (answer(context, &frame, error))
 			return -1;
 	}
@@ -220,26 +235,29 @@ static int wait_for(pid_t child)
 	return status;
 }
 
-static int attend(const struct confined *confined, pid_t child, FILE *answers,
-		  confined_answer *answer, void *context, struct error *error)
+/*
+ * Reaps the child. FAILED: what it sent, or what became of that, and ERROR is set. A child that was
+ * ended before we did it says more by its end than by half a frame.
+ */
+static int end(struct confined_child *child, bool failed, struct error *error)
 {
-	int failed = listen_to(confined, answers, answer, context, error);
-
 	if (failed)
-		kill(child, SIGKILL);
-	int status = wait_for(child);
-	/* A child that was ended before we did it says more by its end than by half a frame. */
+		kill(child->pid, SIGKILL);
+	int status = wait_for(child->pid);
+	fclose(child->answers);
+	child->answers = NULL;
 	if (failed && (!WIFSIGNALED(status) || WTERMSIG(status) == SIGKILL))
 		return -1;
-	return status == 0 ? 0 : fail_by(confined, status, error);
+	return status == 0 ? 0 : fail_by(&child->confined, status, error);
 }
 
-int confined_run(const struct confined *confined, confined_task *task, confined_answer *answer,
-		 void *context, struct error *error)
+static int fork_child(struct confined_child *child, const struct confined *confined,
+		      confined_task *task, void *context, struct error *error)
 {
 	int pipe_fds[2];
 	pid_t parent = getpid();
 
+	*child = (struct confined_child){.confined = *confined};
 	if (confine_landlock_abi() == 0 && !landlock_is_optional)
 		return error_set(error,
 				 "this kernel has no Landlock, which keeps the reader of %s from "
@@ -248,17 +266,68 @@ int confined_run(const struct confined *confined, confined_task *task, confined_
 	if (pipe2(pipe_fds, O_CLOEXEC))
 		return error_errno(error, "make a pipe");
 	fflush(NULL);
-	FILE *answers = fdopen(pipe_fds[0], "r");
-	pid_t child = answers ? fork() : -1;
-	if (child == 0)
+	child->answers = fdopen(pipe_fds[0], "r");
+	child->pid = child->answers ? fork() : -1;
+	if (child->pid == 0)
 		run_child(confined, task, context, pipe_fds[1], parent);
-	int result = child < 0 ? error_errno(error, "start the reader of %s", confined->name) : 0;
+	if (child->pid > 0) {
+		close(pipe_fds[1]);
+		return 0;
+	}
+	error_errno(error, "start the reader of %s", confined->name);
 	close(pipe_fds[1]);
-	if (!result)
-		result = attend(confined, child, answers, answer, context, error);
-	if (answers)
-		fclose(answers);
+	if (child->answers)
+		fclose(child->answers);
 	else
 		close(pipe_fds[0]);
-	return result;
+	return -1;
+}
+
+static int refuse_answer(void *context, struct frame *frame, struct error *error)
+{
+	const struct confined *confined = context;
+
+	(void)frame;
+	return error_set(error, "%s: its reader answers before it is ready", confined->name);
+}
+
+int confined_start(struct confined_child *child, const struct confined *confined,
+		   confined_task *task, void *context, struct error *error)
+{
+	if (fork_child(child, confined, task, context, error))
+		return -1;
+	int heard =
+		listen_to(&child->confined, child->answers, refuse_answer, &child->confined, error);
+	if (heard > 0)
+		return 0;
+	return end(child, heard < 0, error)
+		       ? -1
+		       : error_set(error, "%s: its reader is never ready", confined->name);
+}
+
+int confined_finish(struct confined_child *child, confined_answer *answer, void *context,
+		    struct error *error)
+{
+	int heard = listen_to(&child->confined, child->answers, answer, context, error);
+
+	if (heard > 0)
+		heard = error_set(error, "%s: its reader is ready again", child->confined.name);
+	return end(child, heard < 0, error);
+}
+
+void confined_cancel(struct confined_child *child)
+{
+	struct error ignored;
+
+	end(child, true, &ignored);
+}
+
+int confined_run(const struct confined *confined, confined_task *task, confined_answer *answer,
+		 void *context, struct error *error)
+{
+	struct confined_child child;
+
+	if (fork_child(&child, confined, task, context, error))
+		return -1;
+	return confined_finish(&child, answer, context, error);
 }

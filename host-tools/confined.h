@@ -19,6 +19,8 @@ struct confined {
 	int directory_fd;
 	const int *file_fds; /* files that it may write besides */
 	size_t file_count;
+	/* Processor time for each GiB of the disk; 0: what reading its metadata takes. */
+	uint64_t cpu_seconds_per_gib;
 };
 
 /*
@@ -38,6 +40,25 @@ typedef int confined_answer(void *context, struct frame *frame, struct error *er
  */
 int confined_run(const struct confined *confined, confined_task *task, confined_answer *answer,
 		 void *context, struct error *error);
+
+/*
+ * The same in two halves, for a child that works while the parent does something else. Its first
+ * part is what it does before it calls confined_ready: confined_start returns when that is done.
+ * A child that was started is ended by confined_finish, which returns as confined_run does, or by
+ * confined_cancel, which does not wait for its answers.
+ */
+struct confined_child {
+	struct confined confined; /* what it names must last as long as the child */
+	pid_t pid;
+	FILE *answers;
+};
+int confined_start(struct confined_child *child, const struct confined *confined,
+		   confined_task *task, void *context, struct error *error);
+int confined_finish(struct confined_child *child, confined_answer *answer, void *context,
+		    struct error *error);
+void confined_cancel(struct confined_child *child);
+/* For TASK: tells the parent, through ANSWERS, that it may go on. 0, or -1 with ERROR set. */
+int confined_ready(FILE *answers, struct error *error);
 
 /*
  * Whether a kernel without Landlock will do (--without-landlock). Otherwise confined_run fails

@@ -277,15 +277,7 @@ int disk_manifest_digest(const struct manifest *manifest, char hex[DIGEST_HEX_BY
 			 struct error *error)
 {
 	static char text[RECORD_MAX_BYTES + 1];
-	uint8_t value[DIGEST_BYTES];
 	long length = record_format(&manifest_schema, manifest, text, error);
-	struct digest *digest = length < 0 ? NULL : digest_new(error);
 
-	if (!digest)
-		return -1;
-	digest_add(digest, text, (size_t)length);
-	if (digest_finish(digest, value, error))
-		return -1;
-	digest_hex(value, hex);
-	return 0;
+	return length < 0 ? -1 : digest_bytes(text, (size_t)length, hex, error);
 }

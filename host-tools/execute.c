@@ -9,6 +9,7 @@
 #include "host-tools/accel.h"
 #include "host-tools/confine.h"
 #include "host-tools/find_image.h"
+#include "host-tools/inputs.h"
 #include "host-tools/message.h"
 #include "host-tools/vmm/machine.h"
 
@@ -92,10 +93,49 @@ void execute_read_disk(int disk_fd, const char *disk_name, const struct manifest
 	report_decide(report, problem.text[0] ? problem.text : NULL);
 }
 
+/* A guest whose kernel is the job's could change the inputs while they are read. */
+static int start_inputs(const struct execution *execution, const struct manifest *manifest,
+			struct inputs *inputs, struct error *error)
+{
+	*inputs = (struct inputs){.has_child = false};
+	if (!execution->digest_inputs)
+		return 0;
+	if (inputs_start(inputs, execution->disk_fd, execution->disk_name, error))
+		return -1;
+	return manifest->privileged ? inputs_finish(inputs, error) : 0;
+}
+
+/* A job that has run is not lost for want of a digest; one that is cancelled does not wait. */
+static void end_inputs(struct inputs *inputs, bool is_wanted)
+{
+	struct error error;
+
+	if (!is_wanted)
+		inputs_cancel(inputs);
+	else if (inputs_finish(inputs, &error))
+		message_warning("the report has no digest of the inputs: %s", error.text);
+}
+
+static json_t *json_digest(const char *hex)
+{
+	return *hex ? json_string(hex) : json_null();
+}
+
+static void report_inputs(const struct execution *execution, const struct manifest *manifest,
+			  const struct inputs *inputs, json_t *host)
+{
+	if (!execution->digest_inputs)
+		return;
+	json_object_set_new(host, "inputs_sha256", json_digest(inputs->tree_sha256));
+	if (manifest->has_stdin)
+		json_object_set_new(host, "stdin_sha256", json_digest(inputs->stdin_sha256));
+}
+
 int execute(const struct execution *execution, const struct manifest *manifest,
 	    struct report *report, struct disk *disk, struct error *error)
 {
 	char digest[DIGEST_HEX_BYTES];
+	struct inputs inputs;
 	struct image image;
 	time_t started_at = time(NULL);
 
@@ -117,7 +157,10 @@ int execute(const struct execution *execution, const struct manifest *manifest,
 				"user only");
 	progress_phase("booting");
 	progress_show("%s", image.release);
-	int failed = vm_run(&options, &outcome, error);
+	int failed = start_inputs(execution, manifest, &inputs, error);
+	if (!failed)
+		failed = vm_run(&options, &outcome, error);
+	end_inputs(&inputs, !failed && !execute_cancelled());
 	progress_clear();
 	/* The commit point: until here what the guest wrote may be in the page cache only. */
 	if (!failed && fsync(execution->disk_fd))
@@ -128,6 +171,7 @@ int execute(const struct execution *execution, const struct manifest *manifest,
 		report->host = report_host_section(&image, (enum job_accel)accel,
 						   options.qemu.memory_bytes, &outcome, started_at);
 		json_object_set_new(report->host, REPORT_MANIFEST_DIGEST, json_string(digest));
+		report_inputs(execution, manifest, &inputs, report->host);
 		execute_read_disk(execution->disk_fd, execution->disk_name, manifest, report, disk);
 	}
 	if (execution->verbose && outcome.console.total_bytes > 0) {

@@ -3,6 +3,7 @@
 #define HOST_TOOLS_EXITCODES_H
 
 enum {
+	EXIT_DIFFERS = 1, /* verify: the results are not as the report says */
 	EXIT_USAGE = 2,
 	EXIT_JOB_SUSPENDED = 85,
 	EXIT_TIME_LIMIT = 124,

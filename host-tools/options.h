@@ -17,7 +17,7 @@ struct command {
 };
 
 extern const struct command command_run, command_image_build, command_image_inspect, command_pack,
-	command_start, command_inspect, command_collect, command_doctor;
+	command_start, command_inspect, command_collect, command_verify, command_doctor;
 
 /* An option that a command knows by itself. */
 struct option {

@@ -9,8 +9,8 @@
 #include "host-tools/accel.h"
 #include "host-tools/confine.h"
 #include "host-tools/exitcodes.h"
+#include "host-tools/jsontext.h"
 #include "host-tools/message.h"
-#include "host-tools/utf8.h"
 #include "host-tools/version.h"
 
 const struct result *report_guest_result(const struct report *report)
@@ -33,40 +33,6 @@ void report_free(struct report *report)
 
 /* --- JSON pieces --- */
 
-/* Valid UTF-8 as it is; each other byte becomes U+FFFD. */
-static json_t *json_text(const char *text)
-{
-	char *valid = malloc(3 * strlen(text) + 1);
-	size_t length = 0;
-
-	if (!valid)
-		return json_null();
-	while (*text) {
-		size_t size = utf8_length(text);
-		memcpy(valid + length, size ? text : "\xef\xbf\xbd", size ? size : 3);
-		length += size ? size : 3;
-		text += size ? size : 1;
-	}
-	json_t *string = json_stringn(valid, length);
-	free(valid);
-	return string;
-}
-
-/* A path that is not UTF-8 also goes into path_hex, byte by byte. */
-static void set_path(json_t *object, const char *path)
-{
-	json_object_set_new(object, "path", json_text(path));
-	if (utf8_is_valid(path))
-		return;
-	char *hex = malloc(2 * strlen(path) + 1);
-	if (!hex)
-		return;
-	for (size_t i = 0; path[i]; i++)
-		snprintf(hex + 2 * i, 3, "%02x", (unsigned char)path[i]);
-	json_object_set_new(object, "path_hex", json_string(hex));
-	free(hex);
-}
-
 static json_t *json_number(uint64_t number)
 {
 	return number > INT64_MAX ? json_null() : json_integer((json_int_t)number);
@@ -77,7 +43,7 @@ static json_t *json_list(const struct record_list *list)
 	json_t *array = json_array();
 
 	for (size_t i = 0; i < list->count; i++)
-		json_array_append_new(array, json_text(list->items[i]));
+		json_array_append_new(array, jsontext_new(list->items[i]));
 	return array;
 }
 
@@ -86,7 +52,7 @@ static json_t *json_strings(const struct strings *strings)
 	json_t *array = json_array();
 
 	for (size_t i = 0; i < strings->count; i++)
-		json_array_append_new(array, json_text(strings->items[i]));
+		json_array_append_new(array, jsontext_new(strings->items[i]));
 	return array;
 }
 
@@ -96,7 +62,8 @@ static json_t *json_value(const struct record_key *key, const void *value)
 
 	switch (key->type) {
 	case RECORD_STRING:
-		return *(const char *const *)value ? json_text(*(const char *const *)value) : NULL;
+		return *(const char *const *)value ? jsontext_new(*(const char *const *)value)
+						   : NULL;
 	case RECORD_LIST:
 		return json_list(value);
 	case RECORD_UINT:
@@ -137,7 +104,7 @@ static json_t *json_changes(const struct changes *changes, enum change_kind kind
 		if (change->kind != kind)
 			continue;
 		json_t *object = json_object();
-		set_path(object, change->path);
+		jsontext_set(object, "path", change->path);
 		json_object_set_new(object, "type", json_string(file_type_name(change->stat.mode)));
 		if (S_ISREG(change->stat.mode))
 			json_object_set_new(object, "size_bytes",
@@ -156,7 +123,7 @@ static json_t *json_collected(const struct collected *collected)
 	for (size_t i = 0; i < collected->count; i++) {
 		const struct collected_item *item = &collected->items[i];
 		json_t *object = json_object();
-		set_path(object, item->path);
+		jsontext_set(object, "path", item->path);
 		json_object_set_new(object, "type", json_string(file_type_name(item->type)));
 		if (S_ISREG(item->type))
 			json_object_set_new(object, "size_bytes", json_number(item->size_bytes));
@@ -165,7 +132,7 @@ static json_t *json_collected(const struct collected *collected)
 					    *item->sha256 ? json_string(item->sha256)
 							  : json_null());
 		if (item->target)
-			json_object_set_new(object, "target", json_text(item->target));
+			jsontext_set(object, "target", item->target);
 		json_array_append_new(array, object);
 	}
 	return array;
@@ -224,17 +191,18 @@ json_t *report_host_section(const struct image *image, enum job_accel accel, uin
 	json_object_set_new(host, "isolation", json_string(accel_isolation(accel)));
 	json_object_set_new(host, "landlock_abi", json_integer(confine_landlock_abi()));
 	json_object_set_new(host, "network_namespace", json_boolean(outcome->own_network));
-	json_object_set_new(host, "image", json_text(image->directory));
-	json_object_set_new(host, "kernel_release", json_text(image->release));
-	json_object_set_new(host, "machine", json_text(image->machine));
+	json_object_set_new(host, "image", jsontext_new(image->directory));
+	json_object_set_new(host, "image_sha256", json_string(image->sha256));
+	json_object_set_new(host, "kernel_release", jsontext_new(image->release));
+	json_object_set_new(host, "machine", jsontext_new(image->machine));
 	json_object_set_new(host, "vm_memory_bytes", json_number(memory_bytes));
 	json_object_set_new(host, "clean_end", json_boolean(outcome->clean));
 	if (!outcome->clean) {
 		json_object_set_new(host, "status", json_string(job_status_words[outcome->status]));
-		json_object_set_new(host, "message", json_text(outcome->message));
+		json_object_set_new(host, "message", jsontext_new(outcome->message));
 	}
 	if (outcome->fatal[0])
-		json_object_set_new(host, "guest_fatal", json_text(outcome->fatal));
+		json_object_set_new(host, "guest_fatal", jsontext_new(outcome->fatal));
 	if (outcome->status == STATUS_CANCELLED && !outcome->clean)
 		json_object_set_new(host, "cancel_signal", json_integer(outcome->cancel_signal));
 	json_object_set_new(host, "stdout_bytes", json_number(outcome->stdout_bytes));
@@ -336,11 +304,11 @@ char *report_json(const struct report *report)
 
 	json_object_set_new(root, "format_version", json_integer(REPORT_FORMAT_VERSION));
 	if (report->manifest)
-		json_object_set_new(root, "job_id", json_text(report->manifest->job_id));
+		json_object_set_new(root, "job_id", jsontext_new(report->manifest->job_id));
 	json_object_set_new(root, "status",
 			    report->has_run ? json_string(job_status_words[report->status])
 					    : json_null());
-	json_object_set_new(root, "message", json_text(report->message));
+	json_object_set_new(root, "message", jsontext_new(report->message));
 	json_object_set_new(root, "exit_code",
 			    report->has_run ? json_integer(report->exit_code) : json_null());
 	/* Whether the job itself could have written what follows. */

@@ -15,6 +15,11 @@
 
 #define REPORT_FORMAT_VERSION 1
 
+/* The names of the report in a directory of results, and of what lies beside it. */
+#define REPORT_FILE		"job.json"
+#define REPORT_SIGNATURE_SUFFIX ".sig"
+#define REPORT_CONSOLE_FILE	"console.log"
+
 struct report {
 	bool has_run;
 	enum job_status status;	 /* the verdict */

@@ -252,6 +252,11 @@ int sink_open(const struct sink *sink, const char *path)
 	return open_beneath(sink, path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
 }
 
+int sink_look(const struct sink *sink, const char *path)
+{
+	return open_beneath(sink, path, O_PATH | O_NOFOLLOW);
+}
+
 int sink_sync(const struct sink *sink, struct error *error)
 {
 	int fd = openat(sink->directory_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

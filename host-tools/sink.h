@@ -69,6 +69,12 @@ int sink_bytes(struct sink *sink, const char *path, const char *bytes, size_t le
 /* Opens what lies at PATH for reading, not through a link: its descriptor, or -1 with errno. */
 int sink_open(const struct sink *sink, const char *path);
 
+/*
+ * A descriptor of what lies at PATH, whatever it is, for fstat(2) and readlinkat(2) and nothing
+ * else: not even a device is opened. -1 with errno.
+ */
+int sink_look(const struct sink *sink, const char *path);
+
 /* All that was written is on the disk when this returns. 0, or -1 with ERROR set. */
 int sink_sync(const struct sink *sink, struct error *error);
 

@@ -70,6 +70,20 @@ int digest_file(int fd, const char *name, uint8_t value[DIGEST_BYTES], struct er
 	return digest_finish(digest, value, error);
 }
 
+int digest_bytes(const void *bytes, size_t size, char hex[DIGEST_HEX_BYTES], struct error *error)
+{
+	struct digest *digest = digest_new(error);
+	uint8_t value[DIGEST_BYTES];
+
+	if (!digest)
+		return -1;
+	digest_add(digest, bytes, size);
+	if (digest_finish(digest, value, error))
+		return -1;
+	digest_hex(value, hex);
+	return 0;
+}
+
 void digest_hex(const uint8_t value[DIGEST_BYTES], char hex[DIGEST_HEX_BYTES])
 {
 	for (size_t i = 0; i < DIGEST_BYTES; i++)

@@ -26,6 +26,9 @@ int digest_finish(struct digest *digest, uint8_t value[DIGEST_BYTES], struct err
 /* Digests the file behind FD, named NAME in errors, from its start; the position stays. */
 int digest_file(int fd, const char *name, uint8_t value[DIGEST_BYTES], struct error *error);
 
+/* Digests SIZE bytes into HEX. */
+int digest_bytes(const void *bytes, size_t size, char hex[DIGEST_HEX_BYTES], struct error *error);
+
 void digest_hex(const uint8_t value[DIGEST_BYTES], char hex[DIGEST_HEX_BYTES]);
 
 #endif

@@ -24,6 +24,49 @@ int files_open(const char *path, uint64_t *size_bytes, struct error *error)
 	return fd;
 }
 
+/* How much is there to read: of what is no file, as much as may be. */
+static size_t expected_bytes(int fd, size_t max_bytes)
+{
+	struct stat stat;
+
+	if (fstat(fd, &stat) || !S_ISREG(stat.st_mode) || (uint64_t)stat.st_size > max_bytes)
+		return max_bytes;
+	return (size_t)stat.st_size;
+}
+
+char *files_read(int fd, const char *name, size_t max_bytes, size_t *size, struct error *error)
+{
+	/* One byte more shows that there is more. */
+	size_t room = expected_bytes(fd, max_bytes) + 1;
+	char *bytes = malloc(room);
+	ssize_t length = 1;
+
+	*size = 0;
+	if (!bytes) {
+		error_set(error, "%s: out of memory", name);
+		return NULL;
+	}
+	while (*size < room && length != 0) {
+		length = read(fd, bytes + *size, room - *size);
+		if (length > 0)
+			*size += (size_t)length;
+		else if (length < 0 && errno != EINTR)
+			break;
+	}
+	if (length == 0) {
+		bytes[*size] = '\0';
+		return bytes;
+	}
+	if (length < 0)
+		error_errno(error, "read %s", name);
+	else if (*size > max_bytes)
+		error_set(error, "%s: larger than %zu bytes", name, max_bytes);
+	else
+		error_set(error, "%s: changed while it was read", name);
+	free(bytes);
+	return NULL;
+}
+
 int files_write(int fd, const char *name, const void *bytes, size_t size, struct error *error)
 {
 	const char *rest = bytes;

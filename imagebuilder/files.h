@@ -13,6 +13,12 @@
 /* Opens the regular file PATH to read it, and tells its size. -1 on error. */
 int files_open(const char *path, uint64_t *size_bytes, struct error *error);
 
+/*
+ * Reads what is left of FD, at most MAX_BYTES; more is an error. The bytes, with a NUL behind them
+ * that *SIZE does not count, belong to the caller. NULL on error.
+ */
+char *files_read(int fd, const char *name, size_t max_bytes, size_t *size, struct error *error);
+
 int files_write(int fd, const char *name, const void *bytes, size_t size, struct error *error);
 
 /*

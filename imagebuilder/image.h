@@ -9,6 +9,7 @@
 #include <stdint.h>
 
 #include "fsimage/tree.h"
+#include "imagebuilder/digest.h"
 #include "jobdisk/error.h"
 
 #define IMAGE_FORMAT_VERSION 1
@@ -71,7 +72,8 @@ struct image {
 	char *machine; /* QEMU's machine type: "pc" or "microvm" */
 	char *architecture;
 	struct image_defaults defaults;
-	char *json; /* the whole of image.json */
+	char *json; /* the whole of image.json, in our own style */
+	char sha256[DIGEST_HEX_BYTES]; /* of the image.json that was loaded; it vouches for the rest */
 };
 
 /*

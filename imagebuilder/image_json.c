@@ -17,6 +17,9 @@
 /* Keys in order of name: the bytes depend on nothing else than the facts. */
 #define JSON_STYLE (JSON_INDENT(2) | JSON_SORT_KEYS)
 
+/* Ours has a few thousand, and what an OCI image's config brings. */
+#define IMAGE_JSON_BYTES_MAX (16 << 20)
+
 /* --- writing; a NULL from jansson means that there is no memory, and json_pack passes it on --- */
 
 static json_t *pack_part(const struct image_part *part)
@@ -275,21 +278,39 @@ static int load_fields(const struct loader *loader, struct image *image, struct 
 	return image->directory && image->json ? 0 : error_set(error, "out of memory");
 }
 
+/* What is parsed is what is digested. */
+static json_t *parse_text(const char *file, const char *text, size_t size, struct image *image,
+			  struct error *error)
+{
+	json_error_t json_error;
+	json_t *json;
+
+	if (digest_bytes(text, size, image->sha256, error))
+		return NULL;
+	json = json_loadb(text, size, JSON_REJECT_DUPLICATES, &json_error);
+	if (!json)
+		error_set(error, "%s:%d: %s", file, json_error.line, json_error.text);
+	return json;
+}
+
 static int parse(struct loader *loader, struct image *image, struct error *error)
 {
-	int fd = openat(loader->directory_fd, IMAGE_JSON, O_RDONLY | O_CLOEXEC);
-	json_error_t json_error;
+	int fd = openat(loader->directory_fd, IMAGE_JSON, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+	size_t size;
 
 	if (fd < 0 && errno == ENOENT)
 		return error_set(error, "%s: not a guest image (no " IMAGE_JSON " in it)",
 				 loader->directory);
 	if (fd < 0)
 		return error_errno(error, "open %s", loader->file);
-	loader->json = json_loadfd(fd, JSON_REJECT_DUPLICATES, &json_error);
+	char *text = files_read(fd, loader->file, IMAGE_JSON_BYTES_MAX, &size, error);
 	close(fd);
+	if (!text)
+		return -1;
+	loader->json = parse_text(loader->file, text, size, image, error);
+	free(text);
 	if (!loader->json)
-		return error_set(error, "%s:%d: %s", loader->file, json_error.line,
-				 json_error.text);
+		return -1;
 	int result = load_fields(loader, image, error);
 	json_decref(loader->json);
 	return result;
