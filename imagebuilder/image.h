@@ -72,8 +72,9 @@ struct image {
 	char *machine; /* QEMU's machine type: "pc" or "microvm" */
 	char *architecture;
 	struct image_defaults defaults;
-	char *json; /* the whole of image.json, in our own style */
-	char sha256[DIGEST_HEX_BYTES]; /* of the image.json that was loaded; it vouches for the rest */
+	char *json;		       /* the whole of image.json, in our own style */
+	char sha256[DIGEST_HEX_BYTES]; /* of the image.json that was loaded; it vouches for the rest
+					*/
 };
 
 /*
