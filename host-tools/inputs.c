@@ -148,15 +148,14 @@ static int take_digest(void *context, struct frame *frame, struct error *error)
 	struct inputs *inputs = context;
 	const char *text = frame_get_text(frame);
 	size_t length = strlen(text);
-	char *digest = frame->type == FRAME_TREE    ? inputs->tree_sha256
-		       : frame->type == FRAME_STDIN ? inputs->stdin_sha256
-						    : NULL;
+	bool is_known = frame->type == FRAME_TREE || frame->type == FRAME_STDIN;
 
-	if (!digest || !frame_is_whole(frame) || strspn(text, "0123456789abcdef") != length ||
+	if (!is_known || !frame_is_whole(frame) || strspn(text, "0123456789abcdef") != length ||
 	    (length != 0 && length != DIGEST_HEX_BYTES - 1))
 		return error_set(error, "%s: its reader digests nothing",
 				 inputs->child.confined.name);
-	memcpy(digest, text, length + 1);
+	memcpy(frame->type == FRAME_TREE ? inputs->tree_sha256 : inputs->stdin_sha256, text,
+	       length + 1);
 	return 0;
 }
 
