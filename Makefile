@@ -4,7 +4,8 @@
 #   make test      the same for the tests
 #   make           only builds
 #   make check     the unit tests and the quick system tests, without installing anything
-#   make sanitize  the unit tests under ASan and UBSan
+#   make check-hostile   job disks that lie, and what the tools make of them
+#   make sanitize  the unit and hostile tests under ASan and UBSan
 #   make lint      clang-format, clang-tidy, cppcheck
 #   make kernel    the tuned guest kernel (minutes), for 'jobvm image build --kernel tuned'
 #   make image-tuned  a guest image with it
@@ -29,7 +30,7 @@ WARNINGS := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototy
 HARDENED := -fstack-protector-strong -fstack-clash-protection -fcf-protection \
 	-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
 
-HOST_PACKAGES := ext2fs blkid uuid libcrypto jansson libkmod libarchive zlib libseccomp
+HOST_PACKAGES := ext2fs e2p blkid uuid libcrypto jansson libkmod libarchive zlib libseccomp
 # What a host needs to build and to run, and what the tests need on top.
 BUILD_DEBS := gcc libc6-dev make pkg-config musl-tools linux-libc-dev libext2fs-dev libblkid-dev \
 	uuid-dev libssl-dev libjansson-dev libkmod-dev libarchive-dev zlib1g-dev \
@@ -63,16 +64,22 @@ unit_tests := $(unit_src:tests/unit/%.c=$B/unit/%)
 # Programs that the system tests run as jobs.
 guest_programs := $(patsubst tests/system/guest/%.c,$B/guest-programs/%, \
 	$(wildcard tests/system/guest/*.c))
+# Hostile job disks: programs, and what these share.
+hostile_programs := $(patsubst %,$B/hostile/%,hostile_image read_image test_kinds)
+hostile_obj := $(patsubst tests/hostile/%.c,$B/host/tests/hostile/%.o, \
+	$(filter-out $(hostile_programs:$B/hostile/%=tests/hostile/%.c), \
+	$(wildcard tests/hostile/*.c)))
 product_src := $(host_src) $(wildcard init/*.c)
 # Programs that the benchmarks measure.
 bench_src  := $(wildcard bench/*.c)
 bench_programs := $(bench_src:bench/%.c=$B/bench-programs/%)
-c_files    := $(product_src) $(unit_src) $(bench_src) $(wildcard tests/system/guest/*.c)
-h_files    := $(wildcard $(ROOMS:%=%/*.h) init/*.h tests/unit/*.h)
+c_files    := $(product_src) $(unit_src) $(bench_src) \
+	$(wildcard tests/system/guest/*.c tests/hostile/*.c)
+h_files    := $(wildcard $(ROOMS:%=%/*.h) init/*.h tests/unit/*.h tests/hostile/*.h)
 man_pages  := $(wildcard docs/man/*.[15])
 
-.PHONY: all unit-tests sanitized-tests deps test-deps kernel-deps lint-deps kernel image-tuned \
-	run test check check-unit check-system check-tuned lint format sanitize bench-programs \
+.PHONY: all unit-tests hostile-tests sanitized-tests deps test-deps kernel-deps lint-deps kernel image-tuned \
+	run test check check-unit check-hostile check-system check-tuned lint format sanitize bench-programs \
 	install clean
 .DELETE_ON_ERROR:
 
@@ -108,7 +115,8 @@ $B/guest.flags: FORCE
 	@echo '$(MUSL_CC) $(init_cflags)' | cmp -s - $@ || echo '$(MUSL_CC) $(init_cflags)' > $@
 FORCE:
 
--include $(host_obj:.o=.d) $(init_obj:.o=.d) $(unit_tests:=.d) $(bench_programs:=.d)
+-include $(host_obj:.o=.d) $(init_obj:.o=.d) $(unit_tests:=.d) $(bench_programs:=.d) \
+	$(hostile_obj:.o=.d) $(hostile_programs:=.d)
 
 # --- the default guest image ---
 
@@ -181,10 +189,10 @@ run: deps
 # --- tests ---
 
 test: test-deps
-	@$(MAKE) --no-print-directory all unit-tests $(guest_programs)
+	@$(MAKE) --no-print-directory all unit-tests hostile-tests $(guest_programs)
 	@$(MAKE) --no-print-directory sanitized-tests
 	@[ ! -e $B/kernel-tuned/vmlinux ] || $(MAKE) --no-print-directory image-tuned
-	tests/run unit sanitized system $(if $(wildcard $B/kernel-tuned/vmlinux),tuned)
+	tests/run unit hostile sanitized system $(if $(wildcard $B/kernel-tuned/vmlinux),tuned)
 
 check: all unit-tests $(guest_programs)
 	tests/run unit quick
@@ -200,6 +208,9 @@ check-tuned: all $(guest_programs)
 	@$(MAKE) --no-print-directory image-tuned
 	tests/run tuned
 
+check-hostile: all hostile-tests
+	tests/run hostile
+
 unit-tests: $(unit_tests)
 
 $B/guest-programs/%: tests/system/guest/%.c $B/guest.flags
@@ -213,6 +224,16 @@ $B/unit/%: tests/unit/%.c $(library_obj) $B/host.flags
 	$Q$(CC) $(host_cflags) $(CPPFLAGS) $(CFLAGS) $(host_ldflags) $(LDFLAGS) -MMD -MP -o $@ $< \
 		$(library_obj) $(host_libs) -lcmocka
 
+hostile-tests: $(hostile_programs)
+
+.SECONDARY: $(hostile_obj)
+
+$B/hostile/%: tests/hostile/%.c $(hostile_obj) $(library_obj) $B/host.flags
+	@mkdir -p $(@D)
+	@echo '  TEST  $<'
+	$Q$(CC) $(host_cflags) $(CPPFLAGS) $(CFLAGS) $(host_ldflags) $(LDFLAGS) -MMD -MP -o $@ $< \
+		$(hostile_obj) $(library_obj) $(host_libs) -lcmocka
+
 bench-programs: $(bench_programs)
 
 $B/bench-programs/%: bench/%.c $(library_obj) $B/host.flags
@@ -221,11 +242,11 @@ $B/bench-programs/%: bench/%.c $(library_obj) $B/host.flags
 	$Q$(CC) $(host_cflags) $(CPPFLAGS) $(CFLAGS) $(host_ldflags) $(LDFLAGS) -MMD -MP -o $@ $< \
 		$(library_obj) $(host_libs)
 
-# The unit tests again, in a build of their own.
+# The unit and hostile tests again, in a build of their own.
 sanitized-tests:
 	@$(MAKE) --no-print-directory B=$B/sanitized \
 		CFLAGS='-O1 -fno-omit-frame-pointer -fsanitize=address,undefined -fno-sanitize-recover=all' \
-		LDFLAGS='-fsanitize=address,undefined' HARDENED= unit-tests
+		LDFLAGS='-fsanitize=address,undefined' HARDENED= unit-tests hostile-tests
 
 sanitize: sanitized-tests
 	tests/run sanitized

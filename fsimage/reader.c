@@ -72,6 +72,7 @@ struct fsimage *fsimage_open(int image_fd, const char *name, const char *label, 
 	}
 	initialize_ext2_error_table();
 	image->fd = image_fd;
+	image->map = image->maps;
 	image->name = own_name;
 	if (open_file_system(image, label, error) == 0)
 		return image;
@@ -86,7 +87,7 @@ void fsimage_close(struct fsimage *image)
 	if (image->fs)
 		ext2fs_free(image->fs);
 	directories_forget(image);
-	free(image->map.extents);
+	maps_forget(image);
 	free(image->name);
 	free(image);
 }
@@ -134,7 +135,8 @@ int inode_load(struct fsimage *image, uint32_t inode, union inode_buffer *buffer
 	if (buffer->base.i_flags & ~FLAGS_ALLOWED)
 		return inode_fail(image, inode, "it has flags that no file should have", error);
 	if (buffer->large.i_extra_isize < IMAGE_EXTRA_BYTES ||
-	    buffer->large.i_extra_isize > IMAGE_INODE_BYTES - EXT2_GOOD_OLD_INODE_SIZE)
+	    buffer->large.i_extra_isize > IMAGE_INODE_BYTES - EXT2_GOOD_OLD_INODE_SIZE ||
+	    buffer->large.i_extra_isize % 4)
 		return inode_fail(image, inode, "its extra fields have an impossible size", error);
 	if (inode_size(buffer) > FILE_BYTES_MAX)
 		return inode_fail(image, inode, "its size is impossible", error);

@@ -5,8 +5,16 @@
  * libext2fs allocates from it, accepts exactly the feature set of fsimage/features.h, and
  * refuses a file system that was not cleanly unmounted. Names are validated ("", ".", "..",
  * slash, NUL and duplicates are errors). A directory that has two names is an error, so no
- * walk enters one twice; depth (4096) and the number of entries that are listed in all
- * (4 million) are bounded. Nothing is ever written to the image. Nothing is printed.
+ * walk enters one twice. Nothing is ever written to the image. Nothing is printed.
+ *
+ * Bounds on what one open image may make of its reader, which are errors when they are reached:
+ * - depth of directories: 4096;
+ * - names that are listed, in all: 262,144; the bytes of their paths: 32 MiB;
+ * - one directory: 1 GiB; directories that are read, for lists and lookups in all: 8 GiB;
+ * - one file: 1,048,576 extents;
+ * - blocks of all files that are read, each counted once: as many as the image has, so that files
+ *   which share their blocks make no more data than it has room for.
+ * So the reader itself takes less than 100 MiB. Time is in proportion to what is read.
  */
 #ifndef FSIMAGE_READER_H
 #define FSIMAGE_READER_H
@@ -86,6 +94,11 @@ typedef int fsimage_copied(void *context, uint64_t start, uint64_t end, struct e
 int fsimage_copy_told(struct fsimage *image, uint32_t inode, uint64_t max_bytes, int output_fd,
 		      const char *output_name, fsimage_copied *copied, void *context,
 		      struct error *error);
+/*
+ * Whether two regular files have the same bytes; holes cost nothing. 1 when they have, 0 when not,
+ * -1 with ERROR set: also when much more was compared than the image has room for.
+ */
+int fsimage_same(struct fsimage *image, uint32_t a, uint32_t b, struct error *error);
 /* The target of a symlink into TARGET (SIZE bytes, NUL-terminated); -1 if longer or not one. */
 int fsimage_readlink(struct fsimage *image, uint32_t inode, char *target, size_t size,
 		     struct error *error);

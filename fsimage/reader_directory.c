@@ -17,6 +17,7 @@ struct found_directory {
 	uint32_t parent;
 	uint64_t position; /* of its entry in the parent */
 	unsigned depth;
+	uint64_t path_bytes; /* of its path from the root */
 };
 
 static int compare_found(const void *a, const void *b)
@@ -28,7 +29,7 @@ static int compare_found(const void *a, const void *b)
 
 static const struct found_directory *find_directory(struct fsimage *image, uint32_t inode)
 {
-	static const struct found_directory root = {EXT2_ROOT_INO, EXT2_ROOT_INO, 0, 0};
+	static const struct found_directory root = {EXT2_ROOT_INO, EXT2_ROOT_INO, 0, 0, 0};
 	const struct found_directory key = {.inode = inode};
 
 	if (inode == EXT2_ROOT_INO)
@@ -149,6 +150,15 @@ static int scan_block(struct scan *scan, const uint8_t *block, uint64_t block_of
 	return 0;
 }
 
+/* Manifests may name very many paths, each of which is looked up. */
+static int count_scanned(struct fsimage *image, uint64_t blocks, struct error *error)
+{
+	image->scanned_blocks += blocks;
+	if (image->scanned_blocks > SCANNED_BLOCKS_MAX)
+		return error_set(error, "%s has too large directories", image->name);
+	return 0;
+}
+
 /* Calls VISIT for each entry in the order on disk. */
 static int scan_directory(struct fsimage *image, uint32_t inode, scan_visit *visit, void *context,
 			  struct error *error)
@@ -162,8 +172,10 @@ static int scan_directory(struct fsimage *image, uint32_t inode, scan_visit *vis
 	if (map_load(image, inode, S_IFDIR, error) < 0)
 		return -1;
 
-	uint64_t size = image->map.size_bytes;
+	uint64_t size = image->map->size_bytes;
 
+	if (count_scanned(image, size / sizeof(block), error) < 0)
+		return -1;
 	if (!size || size % sizeof(block) || size > DIRECTORY_BYTES_MAX)
 		return fail_scan(&scan, "the directory has an impossible size");
 	for (uint64_t offset = 0; offset < size; offset += sizeof(block)) {
@@ -185,11 +197,13 @@ static int follow_entry(struct fsimage *image, uint32_t directory, const struct 
 	if (!S_ISDIR(stat->mode))
 		return 0;
 
+	const struct found_directory *parent = find_directory(image, directory);
 	struct found_directory found = {
 		.inode = entry->inode,
 		.parent = directory,
 		.position = entry->position,
-		.depth = find_directory(image, directory)->depth + 1,
+		.depth = parent->depth + 1,
+		.path_bytes = parent->path_bytes + entry->name_bytes + 1,
 	};
 
 	return remember_directory(image, &found, error);
@@ -238,13 +252,26 @@ static int grow_list(struct list *list, size_t name_bytes)
 	return 0;
 }
 
+static int count_name(struct list *list, size_t name_bytes, struct error *error)
+{
+	struct fsimage *image = list->image;
+
+	image->listed_path_bytes += find_directory(image, list->directory)->path_bytes + name_bytes;
+	if (++image->listed_entries > LISTED_ENTRIES_MAX)
+		return error_set(error, "%s has more than %llu names", image->name,
+				 LISTED_ENTRIES_MAX);
+	if (image->listed_path_bytes > LISTED_PATH_BYTES_MAX)
+		return error_set(error, "%s has more than %llu bytes of names", image->name,
+				 LISTED_PATH_BYTES_MAX);
+	return 0;
+}
+
 static int collect_entry(void *context, const struct raw_entry *entry, struct error *error)
 {
 	struct list *list = context;
 
-	if (++list->image->listed_entries > LISTED_ENTRIES_MAX)
-		return error_set(error, "%s has more than %llu files", list->image->name,
-				 LISTED_ENTRIES_MAX);
+	if (count_name(list, entry->name_bytes, error) < 0)
+		return -1;
 	if (grow_list(list, entry->name_bytes) < 0)
 		return error_set(error, "%s: out of memory", list->image->name);
 	list->entries[list->count++] = (struct list_entry){
@@ -283,8 +310,10 @@ static int visit_list(struct list *list, fsimage_visit *visit, void *context, st
 {
 	for (size_t i = 0; i < list->count; i++) {
 		const struct list_entry *entry = &list->entries[i];
-		struct raw_entry raw = {
-			.inode = entry->inode, .type = entry->type, .position = entry->position};
+		struct raw_entry raw = {.inode = entry->inode,
+					.type = entry->type,
+					.position = entry->position,
+					.name_bytes = strlen(list->names + entry->name)};
 		struct fsstat stat;
 		int result;
 
@@ -297,15 +326,6 @@ static int visit_list(struct list *list, fsimage_visit *visit, void *context, st
 	return 0;
 }
 
-/* Directories may share blocks, so what all lists together have cost is bounded too. */
-static int charge_blocks(struct fsimage *image, struct error *error)
-{
-	image->listed_blocks += image->map.size_bytes / IMAGE_BLOCK_BYTES;
-	if (image->listed_blocks > LISTED_BLOCKS_MAX)
-		return error_set(error, "%s has too large directories", image->name);
-	return 0;
-}
-
 int fsimage_list(struct fsimage *image, uint32_t directory, fsimage_visit *visit, void *context,
 		 struct error *error)
 {
@@ -313,7 +333,7 @@ int fsimage_list(struct fsimage *image, uint32_t directory, fsimage_visit *visit
 	int result = -1;
 
 	if (scan_directory(image, directory, collect_entry, &list, error) == 0 &&
-	    charge_blocks(image, error) == 0 && sort_list(&list, error) == 0)
+	    sort_list(&list, error) == 0)
 		result = visit_list(&list, visit, context, error);
 	free(list.entries);
 	free(list.names);

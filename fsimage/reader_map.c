@@ -1,4 +1,5 @@
 #include <endian.h>
+#include <search.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -11,7 +12,8 @@
 struct map_walk {
 	struct fsimage *image;
 	struct file_map *map;
-	uint64_t end; /* of the last extent: the next one may not start before */
+	uint64_t end;	 /* of the last extent: the next one may not start before */
+	uint64_t blocks; /* of all extents */
 	struct error *error;
 };
 
@@ -58,6 +60,10 @@ static int take_extent(struct map_walk *walk, const struct ext3_extent *raw)
 	walk->end = (uint64_t)extent.logical + extent.count;
 	if (walk->end > 1ULL << 32)
 		return fail(walk);
+	walk->blocks += extent.count;
+	if (walk->blocks > walk->image->block_count)
+		return inode_fail(walk->image, walk->map->inode,
+				  "it has more blocks than the whole image", walk->error);
 	return append(walk, &extent);
 }
 
@@ -104,35 +110,81 @@ static int walk_node(struct map_walk *walk, const void *node, size_t node_bytes,
 	return 0;
 }
 
+static int compare_inodes(const void *a, const void *b)
+{
+	return ((uintptr_t)a > (uintptr_t)b) - ((uintptr_t)a < (uintptr_t)b);
+}
+
+/*
+ * No two files have a block in common. That is not checked block by block, but what all files have
+ * together cannot be more than there is: so no image makes more data than it has room for.
+ */
+static int count_blocks(struct fsimage *image, uint32_t inode, uint64_t blocks, struct error *error)
+{
+	const void *key = (const void *)(uintptr_t)inode; /* the number itself */
+
+	if (!blocks || tfind(key, &image->mapped, compare_inodes))
+		return 0;
+	if (!tsearch(key, &image->mapped, compare_inodes))
+		return error_set(error, "%s: out of memory", image->name);
+	image->mapped_blocks += blocks;
+	if (image->mapped_blocks > image->block_count)
+		return error_set(error, "%s: its files have more blocks than the whole image",
+				 image->name);
+	return 0;
+}
+
+static void forget_number(void *number)
+{
+	(void)number;
+}
+
+void maps_forget(struct fsimage *image)
+{
+	tdestroy(image->mapped, forget_number);
+	for (size_t i = 0; i < sizeof(image->maps) / sizeof(image->maps[0]); i++)
+		free(image->maps[i].extents);
+}
+
+/* Fills IMAGE->map with what the extent tree in BUFFER says. */
+static int read_map(struct fsimage *image, uint32_t inode, const union inode_buffer *buffer,
+		    struct error *error)
+{
+	const struct ext3_extent_header *root = (const void *)buffer->base.i_block;
+	struct file_map *map = image->map;
+	struct map_walk walk = {.image = image, .map = map, .error = error};
+	unsigned depth = le16toh(root->eh_depth);
+
+	map->inode = inode;
+	map->size_bytes = inode_size(buffer);
+	map->count = 0;
+
+	int result = depth <= EXTENT_DEPTH_MAX
+			     ? walk_node(&walk, root, sizeof(buffer->base.i_block), depth)
+			     : fail(&walk);
+
+	return result < 0 ? -1 : count_blocks(image, inode, walk.blocks, error);
+}
+
 int map_load(struct fsimage *image, uint32_t inode, mode_t type, struct error *error)
 {
-	struct file_map *map = &image->map;
-	struct map_walk walk = {.image = image, .map = map, .error = error};
 	union inode_buffer buffer;
 
 	if (inode_load(image, inode, &buffer, error) < 0)
 		return -1;
 	if ((buffer.base.i_mode & S_IFMT) != type)
 		return inode_fail(image, inode, "it is not of the type that it should be", error);
-	if (map->inode == inode)
+	if (image->map->inode == inode)
+		return 0;
+	image->map = image->map == &image->maps[0] ? &image->maps[1] : &image->maps[0];
+	if (image->map->inode == inode)
 		return 0;
 	if (!(buffer.base.i_flags & EXT4_EXTENTS_FL))
 		return inode_fail(image, inode, "its blocks are not in extents", error);
-
-	const struct ext3_extent_header *root = (const void *)buffer.base.i_block;
-	unsigned depth = le16toh(root->eh_depth);
-
-	map->inode = inode;
-	map->size_bytes = inode_size(&buffer);
-	map->count = 0;
-
-	int result = depth <= EXTENT_DEPTH_MAX
-			     ? walk_node(&walk, root, sizeof(buffer.base.i_block), depth)
-			     : fail(&walk);
-
-	if (result < 0)
-		map->inode = 0;
-	return result;
+	if (read_map(image, inode, &buffer, error) == 0)
+		return 0;
+	image->map->inode = 0;
+	return -1;
 }
 
 size_t map_find(const struct file_map *map, uint64_t logical)

@@ -19,11 +19,13 @@
 #define IMAGE_BLOCK_BYTES (1 << IMAGE_BLOCK_BITS)
 
 /* Bounds on what one image may make the reader do. */
-#define DIRECTORY_DEPTH_MAX 4096
-#define DIRECTORY_BYTES_MAX (1ULL << 30)
-#define LISTED_ENTRIES_MAX  (4ULL << 20) /* by all calls of fsimage_list */
-#define LISTED_BLOCKS_MAX   (1ULL << 20)
-#define MAP_EXTENTS_MAX	    (4U << 20) /* of one file */
+#define DIRECTORY_DEPTH_MAX   4096
+#define DIRECTORY_BYTES_MAX   (1ULL << 30)
+#define SCANNED_BLOCKS_MAX    (2ULL << 20) /* of directories, by all lists and lookups */
+#define MAP_EXTENTS_MAX	      (1U << 20)   /* of one file */
+/* By all lists, with the paths of what was listed: callers keep them. */
+#define LISTED_ENTRIES_MAX    (256ULL << 10)
+#define LISTED_PATH_BYTES_MAX (32ULL << 20)
 
 /* COUNT blocks of a file from LOGICAL on are at PHYSICAL. */
 struct map_extent {
@@ -46,9 +48,13 @@ struct fsimage {
 	char *name;
 	ext2_filsys fs;
 	uint32_t block_count;
-	struct file_map map; /* of the file that was used last */
-	void *directories;   /* tsearch(3): where each directory was found */
-	uint64_t listed_entries, listed_blocks;
+	struct file_map maps[2]; /* of the files that were used last, */
+	struct file_map *map;	 /* and of the very last; not NULL */
+	void *mapped;		 /* tsearch(3): the inodes of all that ever were */
+	uint64_t mapped_blocks;	 /* of these, together */
+	void *directories;	 /* tsearch(3): where each directory was found */
+	uint64_t listed_entries, listed_path_bytes, scanned_blocks;
+	uint64_t compared_bytes;
 };
 
 /* An inode in the host's byte order, but for i_block. */
@@ -78,10 +84,14 @@ bool super_is_unclean(const struct ext2_super_block *super);
 
 /* --- reader_map.c --- */
 
-/* Makes IMAGE->map that of INODE, whose type must be TYPE (S_IFREG, ...). */
+/*
+ * Makes IMAGE->map that of INODE, whose type must be TYPE (S_IFREG, ...). The map that was before
+ * stays as it is.
+ */
 int map_load(struct fsimage *image, uint32_t inode, mode_t type, struct error *error);
 /* The index of the first extent that ends after block LOGICAL, or map->count. */
 size_t map_find(const struct file_map *map, uint64_t logical);
+void maps_forget(struct fsimage *image);
 
 /* --- reader_copy.c --- */
 

@@ -1,4 +1,5 @@
 #include <blkid/blkid.h>
+#include <e2p/e2p.h>
 #include <endian.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -56,11 +57,46 @@ static uint32_t group_count(const struct ext2_super_block *super)
 			 : 0;
 }
 
+/* The lowest of them is as good as any other. */
+static const char *feature_name(int word, uint32_t features)
+{
+	return e2p_feature2string(word, features & -features);
+}
+
+static int check_features(const struct ext2_super_block *super, const char *name,
+			  struct error *error)
+{
+	const struct {
+		int word;
+		uint32_t found, needed, allowed;
+	} sets[] = {
+		{E2P_FEATURE_COMPAT, le32toh(super->s_feature_compat), FEATURES_COMPAT,
+		 FEATURE_JOURNAL},
+		{E2P_FEATURE_INCOMPAT, le32toh(super->s_feature_incompat), FEATURES_INCOMPAT,
+		 FEATURE_NEEDS_RECOVERY},
+		{E2P_FEATURE_RO_INCOMPAT, le32toh(super->s_feature_ro_compat), FEATURES_RO_COMPAT,
+		 0},
+	};
+
+	for (size_t i = 0; i < sizeof(sets) / sizeof(sets[0]); i++) {
+		uint32_t added = sets[i].found & ~(sets[i].needed | sets[i].allowed);
+		uint32_t missing = sets[i].needed & ~sets[i].found;
+
+		if (added)
+			return error_set(error,
+					 "%s is not an image of jobvm: it has the ext4 feature %s",
+					 name, feature_name(sets[i].word, added));
+		if (missing)
+			return error_set(
+				error, "%s is not an image of jobvm: it lacks the ext4 feature %s",
+				name, feature_name(sets[i].word, missing));
+	}
+	return 0;
+}
+
 static int check_super(const struct ext2_super_block *super, uint64_t file_bytes, const char *name,
 		       struct error *error)
 {
-	uint32_t compat = le32toh(super->s_feature_compat);
-	uint32_t incompat = le32toh(super->s_feature_incompat);
 	uint32_t group_blocks = le32toh(super->s_blocks_per_group);
 	uint32_t group_inodes = le32toh(super->s_inodes_per_group);
 	uint64_t blocks = le32toh(super->s_blocks_count);
@@ -70,11 +106,7 @@ static int check_super(const struct ext2_super_block *super, uint64_t file_bytes
 		const char *complaint;
 	} demands[] = {
 		{le16toh(super->s_magic) == EXT2_SUPER_MAGIC, "it has no ext4 superblock"},
-		{le32toh(super->s_rev_level) == EXT2_DYNAMIC_REV &&
-			 (compat & ~FEATURE_JOURNAL) == FEATURES_COMPAT &&
-			 (incompat & ~FEATURE_NEEDS_RECOVERY) == FEATURES_INCOMPAT &&
-			 le32toh(super->s_feature_ro_compat) == FEATURES_RO_COMPAT,
-		 "it has other ext4 features than jobvm's images"},
+		{le32toh(super->s_rev_level) == EXT2_DYNAMIC_REV, "it is of an old revision"},
 		{le32toh(super->s_log_block_size) == IMAGE_BLOCK_BITS - EXT2_MIN_BLOCK_LOG_SIZE &&
 			 le32toh(super->s_log_cluster_size) == le32toh(super->s_log_block_size) &&
 			 le32toh(super->s_first_data_block) == 0,
@@ -92,6 +124,8 @@ static int check_super(const struct ext2_super_block *super, uint64_t file_bytes
 			 inodes == le32toh(super->s_inodes_count),
 		 "its inode tables have an impossible size"},
 		{le16toh(super->s_reserved_gdt_blocks) == 0, "it has room for resizing"},
+		{le16toh(super->s_desc_size) == 0 && le32toh(super->s_first_meta_bg) == 0,
+		 "its group descriptors are not those of jobvm"},
 	};
 
 	for (size_t i = 0; i < sizeof(demands) / sizeof(demands[0]); i++) {
@@ -99,6 +133,24 @@ static int check_super(const struct ext2_super_block *super, uint64_t file_bytes
 			return error_set(error, "%s is not an image of jobvm: %s", name,
 					 demands[i].complaint);
 	}
+	return 0;
+}
+
+/*
+ * Nobody needs what other programs look for there: a boot sector, or a header of another format of
+ * images, which names files of the host.
+ */
+static int check_start(int image_fd, const char *name, struct error *error)
+{
+	static const uint8_t empty[SUPERBLOCK_OFFSET];
+	uint8_t start[SUPERBLOCK_OFFSET];
+
+	if (read_at(image_fd, start, sizeof(start), 0) != (int64_t)sizeof(start))
+		return error_set(error, "cannot read %s", name);
+	if (memcmp(start, empty, sizeof(start)) != 0)
+		return error_set(error,
+				 "%s is not an image of jobvm: its first 1024 bytes are not empty",
+				 name);
 	return 0;
 }
 
@@ -119,6 +171,8 @@ int super_load(int image_fd, const char *name, struct ext2_super_block *super, s
 		return error_errno(error, "cannot read %s", name);
 	if ((size_t)got < sizeof(*super))
 		return error_set(error, "%s is not an ext4 image", name);
+	if (check_start(image_fd, name, error) < 0 || check_features(super, name, error) < 0)
+		return -1;
 	return check_super(super, stat.st_size, name, error);
 }
 

@@ -60,26 +60,6 @@ static bool same_time(const struct timespec *a, const struct timespec *b)
 	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
 }
 
-/* 1 when the two files have the same bytes, 0 when not, -1 on error. */
-static int same_bytes(struct fsimage *image, const struct fsstat *a, const struct fsstat *b,
-		      struct error *error)
-{
-	static char bytes_a[65536], bytes_b[65536];
-
-	for (uint64_t offset = 0; offset < a->size_bytes;) {
-		int64_t got_a =
-			fsimage_read(image, a->inode, offset, bytes_a, sizeof(bytes_a), error);
-		int64_t got_b =
-			fsimage_read(image, b->inode, offset, bytes_b, sizeof(bytes_b), error);
-		if (got_a < 0 || got_b < 0)
-			return -1;
-		if (got_a != got_b || got_a == 0 || memcmp(bytes_a, bytes_b, (size_t)got_a) != 0)
-			return 0;
-		offset += (uint64_t)got_a;
-	}
-	return 1;
-}
-
 static int same_target(struct fsimage *image, const struct fsstat *a, const struct fsstat *b,
 		       struct error *error)
 {
@@ -105,7 +85,7 @@ static int is_unchanged(struct fsimage *image, const struct overlay_entry *entry
 		return 0;
 	if (S_ISLNK(upper->mode))
 		return same_target(image, upper, lower, error);
-	return S_ISREG(upper->mode) ? same_bytes(image, upper, lower, error) : 1;
+	return S_ISREG(upper->mode) ? fsimage_same(image, upper->inode, lower->inode, error) : 1;
 }
 
 static int note(struct search *search, enum change_kind kind, const char *path,

@@ -79,11 +79,21 @@ static int keep_fds(const struct confined *confined, int answers_fd)
 	return (int)syscall(SYS_close_range, next, ~0U, 0);
 }
 
+/* Not above what jobvm itself was given: that takes a privilege. */
+static int limit_to(int resource, uint64_t soft, uint64_t hard)
+{
+	struct rlimit now;
+
+	if (getrlimit((__rlimit_resource_t)resource, &now))
+		return -1;
+	now.rlim_max = hard < now.rlim_max ? hard : now.rlim_max;
+	now.rlim_cur = soft < now.rlim_max ? soft : now.rlim_max;
+	return setrlimit((__rlimit_resource_t)resource, &now);
+}
+
 static int limit(int resource, uint64_t value)
 {
-	struct rlimit both = {value, value};
-
-	return setrlimit((__rlimit_resource_t)resource, &both);
+	return limit_to(resource, value, value);
 }
 
 /* What the process has, and MEMORY_BYTES. */
@@ -111,8 +121,7 @@ static int limit_resources(const struct confined *confined)
 		confined->cpu_seconds_per_gib ? confined->cpu_seconds_per_gib : CPU_SECONDS_PER_GB;
 	uint64_t seconds = CPU_SECONDS + per_gib * ((uint64_t)disk.st_size >> 30);
 	/* The soft limit's signal has a default action that tells what happened. */
-	struct rlimit cpu = {seconds, seconds + 1};
-	if (setrlimit(RLIMIT_CPU, &cpu))
+	if (limit_to(RLIMIT_CPU, seconds, seconds + 1))
 		return -1;
 	if (limit_memory() || limit(RLIMIT_CORE, 0) || limit(RLIMIT_NPROC, 0))
 		return -1;

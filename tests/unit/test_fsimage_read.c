@@ -437,7 +437,7 @@ static void other_files_are_refused(void **state)
 	assert_open_fails("zeros", "zeros is not an ext4 image");
 	assert_open_fails("/dev/null", "not a regular file");
 	assert_int_equal(run("truncate -s 64M plain && mke2fs -q -F -t ext4 plain"), 0);
-	assert_open_fails("plain", "other ext4 features");
+	assert_open_fails("plain", "it has the ext4 feature");
 	assert_int_equal(run("mke2fs -q -F -t ext2 plain"), 0);
 	assert_open_fails("plain", "plain is not an ext4 image");
 }

@@ -1,0 +1,33 @@
+/* measure: runs a program within the limits that a hostile disk must not make it pass. */
+#ifndef TESTS_HOSTILE_MEASURE_H
+#define TESTS_HOSTILE_MEASURE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/resource.h>
+
+#define CPU_SECONDS_MAX 10
+#define MEMORY_KIB_MAX	(256 * 1024)
+
+/* Ends the calling process, a child, when it has used more processor time than allowed. */
+void measure_limit_cpu(void);
+
+/* Whether this build measures memory: that of a sanitizer's is not the program's. */
+bool measure_has_memory(void);
+
+struct measured {
+	bool exited;
+	int code; /* exit code, or the signal */
+	uint64_t cpu_ms;
+	uint64_t memory_kib; /* peak, of the largest process */
+	char text[32768];    /* the first bytes of stderr, and then of stdout */
+};
+
+/* Runs ARGV (the last is NULL), with stdin from /dev/null. Exits when it cannot. */
+void measure_run(char *const argv[], struct measured *measured);
+
+/* The peak and the time of a child that ended. */
+uint64_t usage_cpu_ms(const struct rusage *usage);
+
+#endif
