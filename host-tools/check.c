@@ -60,25 +60,51 @@ void check_free(struct check *check)
 
 /* --- the report's list --- */
 
-/*
- * Takes "." and empty names out of PATH, in place. False, and PATH unchanged, when it is absolute,
- * has "..", or names the directory itself.
- */
-static bool normalize(char *path)
+static bool is_name(const char *name, size_t length)
 {
-	char *copy = memory_or_exit(strdup(path)), *rest = copy;
-	size_t length = 0;
-	bool is_inside = *path != '/';
+	return length > 0 && !(length == 1 && name[0] == '.');
+}
 
-	for (const char *name = strsep(&rest, "/"); name; name = strsep(&rest, "/"))
-		is_inside = is_inside && strcmp(name, "..") != 0;
-	strcpy(copy, path);
-	rest = copy;
-	for (const char *name = strsep(&rest, "/"); name && is_inside; name = strsep(&rest, "/"))
-		if (*name && strcmp(name, ".") != 0)
-			length += (size_t)sprintf(path + length, "%s%s", length ? "/" : "", name);
-	free(copy);
-	return length > 0;
+/* The name behind the one at NAME of LENGTH bytes; "" at the end. */
+static const char *next_name(const char *name, size_t length)
+{
+	return name + length + (name[length] == '/');
+}
+
+/* Whether PATH is relative, without "..", and more than the directory itself. */
+static bool is_inside(const char *path)
+{
+	bool has_name = false;
+	size_t length;
+
+	if (*path == '/')
+		return false;
+	for (const char *name = path; *name; name = next_name(name, length)) {
+		length = strcspn(name, "/");
+		if (length == 2 && strncmp(name, "..", 2) == 0)
+			return false;
+		has_name = has_name || is_name(name, length);
+	}
+	return has_name;
+}
+
+/* Takes "." and empty names out of PATH, in place. */
+static void tidy(char *path)
+{
+	char *end = path;
+
+	for (const char *name = path; *name;) {
+		size_t length = strcspn(name, "/");
+		const char *next = next_name(name, length);
+		if (is_name(name, length)) {
+			if (end > path)
+				*end++ = '/';
+			memmove(end, name, length);
+			end += length;
+		}
+		name = next;
+	}
+	*end = '\0';
 }
 
 static int compare_listed(const void *a, const void *b)
@@ -97,9 +123,12 @@ static int list(struct check *check, const json_t *collected, struct error *erro
 		char *path = jsontext_get(item, "path");
 		if (!path)
 			return error_set(error, "outputs.collected[%zu]: it has no path", i);
+		bool is_outside = !is_inside(path);
+		if (!is_outside)
+			tidy(path);
 		check->listed[check->listed_count++] = (struct check_listed){
-			.is_outside = !normalize(path),
 			.path = path,
+			.is_outside = is_outside,
 			.item = item,
 		};
 	}

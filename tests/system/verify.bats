@@ -179,6 +179,7 @@ digest_of() {
 	rm made/job.json.sig
 	run --separate-stderr -1 jobvm verify --key key.pub made
 	[[ "${lines[0]}" == "job.json: has no signature: "* ]]
+	[ "${lines[1]}" = "job.json: not authentic; nothing else was checked" ]
 	ln -s ../good made/job.json.sig
 	run --separate-stderr -1 jobvm verify --key key.pub made
 	rm made/job.json.sig
@@ -345,10 +346,38 @@ digest_of() {
 	[ "$(report '.host | has("stdin_sha256")')" = false ]
 }
 
-@test "a cancelled job has no digest of its inputs" {
-	start_job -o out -- sh -c 'echo first; sleep 100000'
+# reader_at_start OPTION...: whether the inputs are still read when QEMU has been started.
+reader_at_start() {
+	env --default-signal=INT "$build/jobvm" run -i in/ -o out "$@" -- sleep 100000 &
+	jobvm_pid=$!
+	until own_qemu_pid; do kill -0 "$jobvm_pid"; done
+	reader=no
+	! pgrep -P "$jobvm_pid" -f "jobvm run" || reader=yes
 	kill -INT "$jobvm_pid"
-	end_job
+	code=0
+	wait "$jobvm_pid" || code=$?
 	[ "$code" -eq 130 ]
+}
+
+@test "inputs are read while the VM boots, but before the VM of a privileged job is started" {
+	own_qemu
+	mkdir in
+	truncate -s 4G in/zeros
+	reader_at_start --request-disk 5G
+	[ "$reader" = yes ]
+	# A digest that was not waited for.
+	[ "$(report .host.inputs_sha256)" = null ]
+	rm -r out
+	reader_at_start --request-disk 5G --user root --privileged
+	[ "$reader" = no ]
+	# A digest that nothing can change any more.
+	[ "$(report '.host.inputs_sha256 | length')" -eq 64 ]
+}
+
+@test "inputs much larger than their disk have no digest" {
+	mkdir in
+	truncate -s 100G in/zeros
+	run --separate-stderr -0 jobvm run -i in/ -o out -- true
+	[ "$stderr" = "" ]
 	[ "$(report .host.inputs_sha256)" = null ]
 }
