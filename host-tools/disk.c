@@ -151,6 +151,9 @@ static int take_manifest(struct disk *disk, struct frame *frame, struct error *e
 {
 	size_t length;
 
+	/* A second one would be parsed over the first. */
+	if (disk->manifest.job_id)
+		return error_set(error, "%s: its reader tells two manifests", disk->name);
 	if (take_bytes(frame, &disk->manifest_buffer, &length, error) == 0 &&
 	    record_parse(&manifest_schema, "/" JOBDISK_MANIFEST, &disk->manifest_buffer, length,
 			 &disk->manifest, error) == 0) {
@@ -203,6 +206,11 @@ static void take_result(struct disk *disk, struct frame *frame)
 {
 	struct error problem;
 
+	if (disk->has_record) {
+		disk->has_result = false;
+		note_problem(disk, "its reader tells two results");
+		return;
+	}
 	disk->has_record = true;
 	disk->has_result = parse_result(disk, frame, &problem) == 0;
 	if (!disk->has_result)
@@ -215,7 +223,7 @@ static int take_change(struct disk *disk, struct frame *frame, struct error *err
 	size_t size;
 	const void *stat = frame_get_bytes(frame, &size);
 
-	change.path = frame_get_text(frame);
+	change.path = frame_get_path(frame);
 	if (!frame_is_whole(frame) || size != sizeof(change.stat) || change.kind > CHANGE_DELETED)
 		return error_set(error, "%s: its reader tells of no such change", disk->name);
 	memcpy(&change.stat, stat, sizeof(change.stat));

@@ -277,10 +277,15 @@ static void end_growing(struct growing *growing)
 
 static int start_digest(struct taker *t, const char *path, struct error *error)
 {
+	struct stat status;
+
 	end_growing(&t->growing);
 	t->growing.fd = sink_open(&t->sink, path);
 	if (t->growing.fd < 0)
 		return fail_to_digest(t, path, error);
+	if (fstat(t->growing.fd, &status) || !S_ISREG(status.st_mode))
+		return error_set(error, "%s/%s: is no longer the file that was written there",
+				 t->extraction->directory, path);
 	t->growing.digest = digest_new(error);
 	return t->growing.digest ? 0 : -1;
 }
@@ -288,10 +293,13 @@ static int start_digest(struct taker *t, const char *path, struct error *error)
 /* A file that has its final name already when we come is digested when it is said to be there. */
 static int take_started(struct taker *t, struct frame *frame, struct error *error)
 {
-	const char *beside = frame_get_text(frame);
+	const char *beside = frame_get_path(frame);
 
+	if (!frame_is_whole(frame))
+		return error_set(error, "%s: its reader copies nothing", t->report->disk->name);
 	progress_show("%s/%s", t->extraction->directory, beside);
 	t->is_counted = true;
+	errno = 0;
 	return start_digest(t, beside, error) && errno != ENOENT ? -1 : 0;
 }
 
@@ -358,7 +366,7 @@ static int take_file(struct taker *t, struct collected_item *item, uint64_t data
 
 static int take_collected(struct taker *t, struct frame *frame, struct error *error)
 {
-	const char *path = frame_get_text(frame);
+	const char *path = frame_get_path(frame);
 	mode_t type = (mode_t)frame_get_number(frame);
 	uint64_t data_bytes = frame_get_number(frame);
 	const char *target = frame_get_text(frame);
@@ -400,12 +408,14 @@ static int take_stream(struct taker *t, struct frame *frame, struct error *error
 	return 0;
 }
 
-static int take_skipped(struct taker *t, struct frame *frame)
+static int take_skipped(struct taker *t, struct frame *frame, struct error *error)
 {
-	const char *path = frame_get_text(frame);
+	const char *path = frame_get_path(frame);
 	mode_t mode = (mode_t)frame_get_number(frame);
 	char *skipped;
 
+	if (!frame_is_whole(frame))
+		return error_set(error, "%s: its reader skips nothing", t->report->disk->name);
 	if (asprintf(&skipped, "%s (%s)", path, file_type_name(mode)) < 0)
 		skipped = NULL;
 	strings_take(&t->report->skipped, memory_or_exit(skipped));
@@ -429,7 +439,7 @@ static int take_frame(void *context, struct frame *frame, struct error *error)
 		strings_add(&t->report->missing, frame_get_text(frame));
 		return 0;
 	case FRAME_SKIPPED:
-		return take_skipped(t, frame);
+		return take_skipped(t, frame, error);
 	default:
 		return error_set(error, "%s: its reader tells of nothing known",
 				 t->report->disk->name);

@@ -14,34 +14,54 @@
 
 #define PERMISSION_BITS 0777
 
-/* Opens PATH below the sink without ever following a link. */
-static int open_beneath(const struct sink *sink, const char *path, uint64_t flags)
+/*
+ * The directory of the first LENGTH bytes of PATH, which is below DIRECTORY_FD, with MAKE made where
+ * it is missing. Each step is opened by itself and no link is followed: openat2 does that in one
+ * call, but takes the mode of a new file where the confined child's filter of system calls cannot
+ * see it (confine.h). Returns its descriptor, or -1 with errno.
+ */
+static int walk(int directory_fd, const char *path, size_t length, bool make)
 {
-	struct open_how how = {
-		.flags = flags | O_CLOEXEC,
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
-	};
+	char name[NAME_MAX + 1];
+	int fd = openat(directory_fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
 
-	return (int)syscall(SYS_openat2, sink->directory_fd, *path ? path : ".", &how, sizeof(how));
+	while (fd >= 0 && length > 0) {
+		size_t size = strcspn(path, "/");
+		size = size < length ? size : length;
+		bool too_long = size > NAME_MAX;
+		snprintf(name, sizeof(name), "%.*s", (int)size, path);
+		size += size < length;
+		path += size;
+		length -= size;
+		if (!*name || strcmp(name, ".") == 0)
+			continue;
+		bool is_bad = too_long || strcmp(name, "..") == 0;
+		if (!is_bad && make)
+			mkdirat(fd, name, 0777);
+		int next = is_bad ? -1
+				  : openat(fd, name,
+					   O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		int saved_errno = is_bad ? (too_long ? ENAMETOOLONG : EXDEV) : errno;
+		close(fd);
+		fd = next;
+		errno = saved_errno;
+	}
+	return fd;
 }
 
 /* The directory that holds PATH's last name, made where it is missing; NAME points into PATH. */
 static int open_parent(const struct sink *sink, const char *path, const char **name,
 		       struct error *error)
 {
-	char prefix[PATH_MAX];
 	const char *slash = strrchr(path, '/');
+	size_t length = slash ? (size_t)(slash - path) : 0;
 
 	*name = slash ? slash + 1 : path;
-	snprintf(prefix, sizeof(prefix), "%.*s", slash ? (int)(slash - path) : 0, path);
-	int fd = open_beneath(sink, prefix, O_PATH | O_DIRECTORY);
-	if (fd < 0 && errno == ENOENT) {
-		struct error ignored;
-		if (sink_directory(sink, prefix, &ignored) == 0)
-			fd = open_beneath(sink, prefix, O_PATH | O_DIRECTORY);
-	}
+	int fd = walk(sink->directory_fd, path, length, false);
+	if (fd < 0 && errno == ENOENT)
+		fd = walk(sink->directory_fd, path, length, true);
 	if (fd < 0)
-		return error_errno(error, "open %s/%s", sink->directory, prefix);
+		return error_errno(error, "open %s/%.*s", sink->directory, (int)length, path);
 	return fd;
 }
 
@@ -214,8 +234,11 @@ int sink_symlink(struct sink *sink, const char *path, const char *target, const 
 int sink_directory_done(struct sink *sink, const char *path, const struct fsstat *stat,
 			struct error *error)
 {
-	int fd = open_beneath(sink, path, O_RDONLY | O_DIRECTORY);
+	int path_fd = walk(sink->directory_fd, path, strlen(path), false);
+	int fd = path_fd < 0 ? -1 : openat(path_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
+	if (path_fd >= 0)
+		close(path_fd);
 	if (fd < 0)
 		return error_errno(error, "open %s/%s", sink->directory, path);
 	int failed = set_metadata(fd, stat);
@@ -249,7 +272,12 @@ int sink_bytes(struct sink *sink, const char *path, const char *bytes, size_t le
 
 int sink_open(const struct sink *sink, const char *path)
 {
-	return open_beneath(sink, path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
+	struct open_how how = {
+		.flags = O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+	};
+
+	return (int)syscall(SYS_openat2, sink->directory_fd, path, &how, sizeof(how));
 }
 
 int sink_look(const struct sink *sink, const char *path)

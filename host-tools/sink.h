@@ -1,8 +1,8 @@
 /*
  * sink: writes a job's outputs below one directory, and nowhere else.
  *
- * Paths come from a hostile disk: every one is opened beneath the directory with openat2 and
- * RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS. Regular files, directories and symlinks only; no set-id
+ * Paths come from a hostile disk: every one is opened beneath the directory, step by step, without
+ * ".." and without following a link. Regular files, directories and symlinks only; no set-id
  * or sticky bits; the owner is the caller. A file is written beside its name, then renamed; a
  * failed one is removed. What takes the place of another file is synced before; the rest is for
  * sink_sync.
@@ -66,7 +66,8 @@ int sink_directory_done(struct sink *sink, const char *path, const struct fsstat
 int sink_bytes(struct sink *sink, const char *path, const char *bytes, size_t length,
 	       struct error *error);
 
-/* Opens what lies at PATH for reading, not through a link: its descriptor, or -1 with errno. */
+/* Opens what lies at PATH for reading, not through a link: its descriptor, or -1 with errno. Not
+ * for a confined child (openat2). */
 int sink_open(const struct sink *sink, const char *path);
 
 /*
