@@ -17,8 +17,10 @@ struct changes {
 	size_t count, capacity;
 };
 
-/* More than that are an error. */
+/* More than that are neither listed nor collected. */
+#ifndef CHANGES_MAX
 #define CHANGES_MAX 1000000
+#endif
 
 /*
  * Calls NOTE for each change on a job disk in order of path; what it returns, if not 0, ends the

@@ -202,8 +202,8 @@ static const int computing_calls[] = {
 
 /* Landlock decides where. */
 static const int writing_calls[] = {
-	SCMP_SYS(copy_file_range), SCMP_SYS(ftruncate), SCMP_SYS(pwrite64),  SCMP_SYS(renameat),
-	SCMP_SYS(symlinkat),	   SCMP_SYS(unlinkat),	SCMP_SYS(utimensat),
+	SCMP_SYS(copy_file_range), SCMP_SYS(ftruncate), SCMP_SYS(pwrite64),
+	SCMP_SYS(renameat),	   SCMP_SYS(symlinkat), SCMP_SYS(unlinkat),
 };
 
 #define SPECIAL_BITS (S_ISUID | S_ISGID | S_ISVTX)
@@ -226,12 +226,15 @@ static const struct narrow_call {
 	{SCMP_SYS(fcntl), SCMP_A1(SCMP_CMP_EQ, F_DUPFD_CLOEXEC, 0)},
 };
 
-/* No file that gives rights to who executes it. openat2 cannot be
- * allowed: its mode lies in memory. */
+/*
+ * No file that gives rights to who executes it. openat2 cannot be allowed: its mode lies in memory.
+ */
 static const struct narrow_call narrow_writing_calls[] = {
 	{SCMP_SYS(fchmod), SCMP_A1(SCMP_CMP_MASKED_EQ, SPECIAL_BITS, 0)},
 	{SCMP_SYS(mkdirat), SCMP_A2(SCMP_CMP_MASKED_EQ, SPECIAL_BITS, 0)},
 	{SCMP_SYS(openat), SCMP_A3(SCMP_CMP_MASKED_EQ, SPECIAL_BITS, 0)},
+	/* futimens: Landlock does not know times, so no path. */
+	{SCMP_SYS(utimensat), SCMP_A1(SCMP_CMP_EQ, 0, 0)},
 };
 
 static int allow_narrow_calls(scmp_filter_ctx filter, const struct narrow_call *calls, size_t count)

@@ -29,7 +29,7 @@ enum {
 	FRAME_STREAM = CONFINED_FRAMES, /* index: it is copied */
 	FRAME_STARTED,			/* name for the time being: a large file */
 	FRAME_COPIED,			/* from, to: of that file */
-	FRAME_COLLECTED,		/* path, type, bytes of data, target of a symlink */
+	FRAME_COLLECTED,		/* path, type, time, bytes of data, target of a symlink */
 	FRAME_MISSING,			/* declared output */
 	FRAME_SKIPPED,			/* path, mode */
 };
@@ -93,6 +93,8 @@ static int tell_collected(struct copier *c, const struct output *output, uint64_
 	frame_begin(&c->frame, FRAME_COLLECTED);
 	frame_put_text(&c->frame, output->path);
 	frame_put_number(&c->frame, output->stat.mode & S_IFMT);
+	frame_put_number(&c->frame, (uint64_t)output->stat.mtime.tv_sec);
+	frame_put_number(&c->frame, (uint64_t)output->stat.mtime.tv_nsec);
 	frame_put_number(&c->frame, data_bytes);
 	frame_put_text(&c->frame, target);
 	return confined_send(c->answers, &c->frame, error);
@@ -130,7 +132,7 @@ static int copy_symlink(struct copier *c, struct sink *sink, const struct output
 	char target[PATH_MAX + 1];
 
 	if (fsimage_readlink(c->image, output->stat.inode, target, sizeof(target), error) ||
-	    sink_symlink(sink, output->path, target, &output->stat, error))
+	    sink_symlink(sink, output->path, target, error))
 		return -1;
 	return tell_collected(c, output, 0, target, error);
 }
@@ -368,6 +370,8 @@ static int take_collected(struct taker *t, struct frame *frame, struct error *er
 {
 	const char *path = frame_get_path(frame);
 	mode_t type = (mode_t)frame_get_number(frame);
+	struct timespec mtime = {.tv_sec = (time_t)frame_get_number(frame)};
+	mtime.tv_nsec = (long)frame_get_number(frame);
 	uint64_t data_bytes = frame_get_number(frame);
 	const char *target = frame_get_text(frame);
 	struct collected_item item = {.type = type};
@@ -377,6 +381,8 @@ static int take_collected(struct taker *t, struct frame *frame, struct error *er
 	progress_show("%s/%s", t->extraction->directory, path);
 	item.path = memory_or_exit(strdup(path));
 	int failed = type == S_IFREG ? take_file(t, &item, data_bytes, error) : 0;
+	if (type == S_IFLNK)
+		failed = sink_symlink_done(&t->sink, path, &mtime, error);
 	if (failed) {
 		free(item.path);
 		return -1;

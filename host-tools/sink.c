@@ -206,10 +206,8 @@ int sink_copy(struct sink *sink, const char *path, const struct fsstat *stat, st
 	return -1;
 }
 
-int sink_symlink(struct sink *sink, const char *path, const char *target, const struct fsstat *stat,
-		 struct error *error)
+int sink_symlink(const struct sink *sink, const char *path, const char *target, struct error *error)
 {
-	struct timespec times[2] = {stat->mtime, stat->mtime};
 	char beside[NAME_MAX + 1];
 	const char *name;
 
@@ -218,8 +216,7 @@ int sink_symlink(struct sink *sink, const char *path, const char *target, const 
 		return -1;
 	name_beside(beside, sizeof(beside), name);
 	int failed = check_old(parent_fd, name) < 0 || symlinkat(target, parent_fd, beside);
-	if (!failed && (utimensat(parent_fd, beside, times, AT_SYMLINK_NOFOLLOW) ||
-			renameat(parent_fd, beside, parent_fd, name))) {
+	if (!failed && renameat(parent_fd, beside, parent_fd, name)) {
 		int saved_errno = errno;
 		unlinkat(parent_fd, beside, 0);
 		errno = saved_errno;
@@ -229,6 +226,22 @@ int sink_symlink(struct sink *sink, const char *path, const char *target, const 
 		error_errno(error, "make symlink %s/%s", sink->directory, path);
 	close(parent_fd);
 	return failed ? -1 : 0;
+}
+
+int sink_symlink_done(const struct sink *sink, const char *path, const struct timespec *mtime,
+		      struct error *error)
+{
+	struct timespec times[2] = {*mtime, *mtime};
+	const char *name;
+
+	int parent_fd = open_parent(sink, path, &name, error);
+	if (parent_fd < 0)
+		return -1;
+	int failed = utimensat(parent_fd, name, times, AT_SYMLINK_NOFOLLOW);
+	if (failed)
+		error_errno(error, "set the time of %s/%s", sink->directory, path);
+	close(parent_fd);
+	return failed;
 }
 
 int sink_directory_done(struct sink *sink, const char *path, const struct fsstat *stat,

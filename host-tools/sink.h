@@ -57,8 +57,11 @@ void sink_abandon(struct sink_file *file);
 /* Each puts one object at PATH. 0, or -1 with ERROR set. */
 int sink_directory(const struct sink *sink, const char *path, struct error *error);
 int sink_copy(struct sink *sink, const char *path, const struct fsstat *stat, struct error *error);
-int sink_symlink(struct sink *sink, const char *path, const char *target, const struct fsstat *stat,
+int sink_symlink(const struct sink *sink, const char *path, const char *target,
 		 struct error *error);
+/* Gives a symlink its time. Not for a confined child, whose times are set by descriptor only. */
+int sink_symlink_done(const struct sink *sink, const char *path, const struct timespec *mtime,
+		      struct error *error);
 /* Gives a directory its mode and time; after everything in it has been written. */
 int sink_directory_done(struct sink *sink, const char *path, const struct fsstat *stat,
 			struct error *error);
