@@ -15,6 +15,7 @@ struct change {
 struct changes {
 	struct change *items;
 	size_t count, capacity;
+	bool cut_off; /* there are more */
 };
 
 /* More than that are neither listed nor collected. */

@@ -219,6 +219,16 @@ int confined_ready(FILE *answers, struct error *error)
 
 /* --- the parent --- */
 
+int confined_check(const char *name, struct error *error)
+{
+	if (confine_landlock_abi() > 0 || landlock_is_optional)
+		return 0;
+	return error_set(error,
+			 "this kernel has no Landlock, which keeps the reader of %s from other "
+			 "files; --without-landlock reads it all the same",
+			 name);
+}
+
 /* 0 at the end of what it says, 1 when it is ready, -1 with ERROR set. */
 static int listen_to(const struct confined *confined, FILE *answers, confined_answer *answer,
 		     void *context, struct error *error)
@@ -292,11 +302,8 @@ static int fork_child(struct confined_child *child, const struct confined *confi
 	pid_t parent = getpid();
 
 	*child = (struct confined_child){.confined = *confined};
-	if (confine_landlock_abi() == 0 && !landlock_is_optional)
-		return error_set(error,
-				 "this kernel has no Landlock, which keeps the reader of %s from "
-				 "other files; --without-landlock reads it all the same",
-				 confined->name);
+	if (confined_check(confined->name, error))
+		return -1;
 	if (pipe2(pipe_fds, O_CLOEXEC))
 		return error_errno(error, "make a pipe");
 	fflush(NULL);

@@ -43,6 +43,7 @@ enum {
 	FRAME_RESULT,	/* bytes */
 	FRAME_CHANGE,	/* kind, struct fsstat, path */
 	FRAME_PROBLEM,	/* text */
+	FRAME_CUT_OFF,	/* there are more changes than CHANGES_MAX */
 };
 
 struct reading {
@@ -74,27 +75,39 @@ static int send_record(struct fsimage *image, const char *name, uint32_t type, F
 	return confined_send(answers, &frame, error);
 }
 
+struct sending {
+	FILE *answers;
+	size_t count;
+};
+
 static int send_change(void *context, const struct change *change, struct error *error)
 {
 	static struct frame frame;
+	struct sending *sending = context;
+
+	if (sending->count++ == CHANGES_MAX) {
+		frame_begin(&frame, FRAME_CUT_OFF);
+		return confined_send(sending->answers, &frame, error) ? -1 : 1;
+	}
 
 	frame_begin(&frame, FRAME_CHANGE);
 	frame_put_number(&frame, change->kind);
 	frame_put_bytes(&frame, &change->stat, sizeof(change->stat));
 	frame_put_text(&frame, change->path);
-	return confined_send(context, &frame, error);
+	return confined_send(sending->answers, &frame, error);
 }
 
 static int send_results(const struct reading *reading, struct fsimage *image, FILE *answers,
 			struct error *error)
 {
+	struct sending sending = {.answers = answers};
 	int found = send_record(image, JOBDISK_RESULT, FRAME_RESULT, answers, error);
 
 	if (found < 0)
 		return -1;
 	if (found > 0 && reading->parts == DISK_RESULTS)
 		return 0;
-	return changes_find(image, send_change, answers, error);
+	return changes_find(image, send_change, &sending, error) < 0 ? -1 : 0;
 }
 
 static int send_disk(const struct reading *reading, struct fsimage *image, FILE *answers,
@@ -251,6 +264,9 @@ static int take_frame(void *context, struct frame *frame, struct error *error)
 		return take_change(disk, frame, error);
 	case FRAME_PROBLEM:
 		note_problem(disk, frame_get_text(frame));
+		return 0;
+	case FRAME_CUT_OFF:
+		disk->changes.cut_off = true;
 		return 0;
 	default:
 		return error_set(error, "%s: its reader tells of nothing known", disk->name);

@@ -32,6 +32,14 @@ enum {
 	FRAME_COLLECTED,		/* path, type, time, bytes of data, target of a symlink */
 	FRAME_MISSING,			/* declared output */
 	FRAME_SKIPPED,			/* path, mode */
+	FRAME_LIMIT,			/* index in limit_names: why it stops early */
+};
+
+enum limit { LIMIT_BYTES, LIMIT_FILES, LIMIT_COUNT };
+
+static const char *const limit_names[LIMIT_COUNT] = {
+	[LIMIT_BYTES] = "max_transfer_output_mb",
+	[LIMIT_FILES] = "files",
 };
 
 /* --- in the child: from the hostile image to the sink --- */
@@ -108,6 +116,18 @@ static int tell_skipped(struct copier *c, const struct output *output, struct er
 	return confined_send(c->answers, &c->frame, error);
 }
 
+/* Returns -1 with ERROR as it is, if the limit could be told. */
+static int fail_by_limit(struct copier *c, enum limit limit, struct error *error)
+{
+	struct error send_error;
+
+	frame_begin(&c->frame, FRAME_LIMIT);
+	frame_put_number(&c->frame, limit);
+	if (confined_send(c->answers, &c->frame, &send_error))
+		*error = send_error;
+	return -1;
+}
+
 /* Symlinks come later. */
 static int copy_output(struct copier *c, struct sink *sink, const struct output *output,
 		       struct error *error)
@@ -117,7 +137,7 @@ static int copy_output(struct copier *c, struct sink *sink, const struct output 
 		return sink_directory(sink, output->path, error);
 	case S_IFREG:
 		if (sink_copy(sink, output->path, &output->stat, error))
-			return -1;
+			return sink->cap_reached ? fail_by_limit(c, LIMIT_BYTES, error) : -1;
 		return tell_collected(c, output, c->data_bytes, "", error);
 	case S_IFLNK:
 		return 0;
@@ -179,6 +199,10 @@ static int plan_and_copy(struct copier *c, struct error *error)
 				  tell_missing, c, error) ||
 		     copy_outputs(c, &outputs, error);
 
+	if (!failed && outputs.cut_off) {
+		error_set(error, "the job has more than %d outputs", CHANGES_MAX);
+		failed = fail_by_limit(c, LIMIT_FILES, error);
+	}
 	outputs_free(&outputs);
 	return failed ? -1 : 0;
 }
@@ -428,6 +452,16 @@ static int take_skipped(struct taker *t, struct frame *frame, struct error *erro
 	return 0;
 }
 
+static int take_limit(struct taker *t, struct frame *frame, struct error *error)
+{
+	uint64_t limit = frame_get_number(frame);
+
+	if (!frame_is_whole(frame) || limit >= LIMIT_COUNT)
+		return error_set(error, "%s: its reader met no limit", t->report->disk->name);
+	t->report->partial_limit = limit_names[limit];
+	return 0;
+}
+
 static int take_frame(void *context, struct frame *frame, struct error *error)
 {
 	struct taker *t = context;
@@ -446,6 +480,8 @@ static int take_frame(void *context, struct frame *frame, struct error *error)
 		return 0;
 	case FRAME_SKIPPED:
 		return take_skipped(t, frame, error);
+	case FRAME_LIMIT:
+		return take_limit(t, frame, error);
 	default:
 		return error_set(error, "%s: its reader tells of nothing known",
 				 t->report->disk->name);

@@ -160,7 +160,8 @@ static int take_bytes(struct sink *sink, const char *path, uint64_t size, struct
 {
 	if (sink->bytes_left == RECORD_UNSET)
 		return 0;
-	if (size > sink->bytes_left)
+	sink->cap_reached = size > sink->bytes_left;
+	if (sink->cap_reached)
 		return error_set(error,
 				 "output '%s' (%" PRIu64
 				 " bytes) is more than max_transfer_output_mb leaves",

@@ -21,6 +21,7 @@ struct sink {
 	const char *directory; /* its name in errors */
 	struct fsimage *image;
 	uint64_t bytes_left; /* RECORD_UNSET: no cap */
+	bool cap_reached;    /* why a copy failed */
 	/*
 	 * Told of each file before its data is copied, by its name for the time being, and of each
 	 * piece of data that is there; may be NULL. Non-zero, with ERROR set, stops the copy.
