@@ -132,8 +132,8 @@ static int limit_resources(const struct confined *confined)
 }
 
 /*
- * Dies with its parent, which a change of user makes the kernel forget. No other process of the same
- * user can look into it.
+ * Dies with its parent, which a change of user makes the kernel forget. No other process of the
+ * same user can look into it.
  */
 static int stay_with(pid_t parent)
 {
@@ -159,7 +159,8 @@ static void reset_signals(void)
 {
 	/*
 	 * A terminal's and a group's signals are for the parent, which may ignore them, and takes
-	 * its child along where it does not. Whether anybody listens is seen where answers are sent.
+	 * its child along where it does not. Whether anybody listens is seen where answers are
+	 * sent.
 	 */
 	static const int ignored[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE};
 	sigset_t none;

@@ -150,7 +150,8 @@ static json_t *json_outputs(const struct report *report)
 	json_object_set_new(outputs, "skipped", json_strings(&report->skipped));
 	json_object_set_new(outputs, "partial", json_boolean(report->partial));
 	if (report->partial)
-		json_object_set_new(outputs, "partial_reason", json_text(report->partial_reason));
+		json_object_set_new(outputs, "partial_reason",
+				    jsontext_new(report->partial_reason));
 	if (report->partial && report->partial_limit)
 		json_object_set_new(outputs, "partial_limit", json_string(report->partial_limit));
 	if (report->disk->changes.cut_off)

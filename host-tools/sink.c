@@ -15,10 +15,10 @@
 #define PERMISSION_BITS 0777
 
 /*
- * The directory of the first LENGTH bytes of PATH, which is below DIRECTORY_FD, with MAKE made where
- * it is missing. Each step is opened by itself and no link is followed: openat2 does that in one
- * call, but takes the mode of a new file where the confined child's filter of system calls cannot
- * see it (confine.h). Returns its descriptor, or -1 with errno.
+ * The directory of the first LENGTH bytes of PATH, which is below DIRECTORY_FD, with MAKE made
+ * where it is missing. Each step is opened by itself and no link is followed: openat2 does that in
+ * one call, but takes the mode of a new file where the confined child's filter of system calls
+ * cannot see it (confine.h). Returns its descriptor, or -1 with errno.
  */
 static int walk(int directory_fd, const char *path, size_t length, bool make)
 {
@@ -39,8 +39,7 @@ static int walk(int directory_fd, const char *path, size_t length, bool make)
 		if (!is_bad && make)
 			mkdirat(fd, name, 0777);
 		int next = is_bad ? -1
-				  : openat(fd, name,
-					   O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+				  : openat(fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 		int saved_errno = is_bad ? (too_long ? ENAMETOOLONG : EXDEV) : errno;
 		close(fd);
 		fd = next;
@@ -284,14 +283,19 @@ int sink_bytes(struct sink *sink, const char *path, const char *bytes, size_t le
 	return sink_commit(&file, true, error);
 }
 
-int sink_open(const struct sink *sink, const char *path)
+static int open_beneath(const struct sink *sink, const char *path, uint64_t flags)
 {
 	struct open_how how = {
-		.flags = O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC,
+		.flags = flags | O_CLOEXEC,
 		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
 	};
 
-	return (int)syscall(SYS_openat2, sink->directory_fd, path, &how, sizeof(how));
+	return (int)syscall(SYS_openat2, sink->directory_fd, *path ? path : ".", &how, sizeof(how));
+}
+
+int sink_open(const struct sink *sink, const char *path)
+{
+	return open_beneath(sink, path, O_RDONLY | O_NONBLOCK | O_NOCTTY);
 }
 
 int sink_look(const struct sink *sink, const char *path)

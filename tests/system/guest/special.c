@@ -34,9 +34,9 @@ int main(void)
 	static const unsigned char capability[20] = {1, 0, 0, 2, 0, 0, 0x20};
 	/* linux/posix_acl_xattr.h: user::rw-, user:7:rwx, group::r--, mask::rwx, other::--- */
 	static const unsigned char acl[] = {
-		2,    0, 0, 0, 1, 0, 6,	   0,	 0xff, 0xff, 0xff, 0xff, 2, 0, 7,  0, 7,    0,	  0,	0,
-		4,    0, 4, 0, 0xff, 0xff, 0xff, 0xff, 16,   0,	   7,	 0,    0xff, 0xff, 0xff, 0xff,
-		32,   0, 0, 0, 0xff, 0xff, 0xff, 0xff};
+		2, 0, 0,    0,	  1,	0,    6,  0, 0xff, 0xff, 0xff, 0xff, 2,	   0,	7,
+		0, 7, 0,    0,	  0,	4,    0,  4, 0,	   0xff, 0xff, 0xff, 0xff, 16,	0,
+		7, 0, 0xff, 0xff, 0xff, 0xff, 32, 0, 0,	   0,	 0xff, 0xff, 0xff, 0xff};
 	struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "socket"};
 	int flags = FS_IMMUTABLE_FL;
 
@@ -49,8 +49,8 @@ int main(void)
 	expect("acl", fsetxattr(file("acl", 0640), "system.posix_acl_access", acl, sizeof(acl), 0));
 	expect("owner", fchown(file("owner", 0644), 12345, 12345));
 	expect("fifo", mkfifo("fifo", 0666));
-	expect("socket", bind(socket(AF_UNIX, SOCK_STREAM, 0), (struct sockaddr *)&address,
-			      sizeof(address)));
+	expect("socket",
+	       bind(socket(AF_UNIX, SOCK_STREAM, 0), (struct sockaddr *)&address, sizeof(address)));
 	expect("device", mknod("device", S_IFCHR | 0666, makedev(1, 3)));
 	expect("block", mknod("block", S_IFBLK | 0666, makedev(254, 0)));
 	expect("immutable", ioctl(file("immutable", 0644), FS_IOC_SETFLAGS, &flags));
