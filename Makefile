@@ -36,7 +36,7 @@ BUILD_DEBS := gcc libc6-dev make pkg-config musl-tools linux-libc-dev libext2fs-
 	uuid-dev libssl-dev libjansson-dev libkmod-dev libarchive-dev zlib1g-dev \
 	libseccomp-dev qemu-system-x86
 TEST_DEBS := bats parallel jq e2fsprogs libcmocka-dev sudo mandoc procps debootstrap git bindfs \
-	attr xfsprogs umoci mmdebstrap fakeroot fakechroot xz-utils zstd bzip2 disorderfs
+	attr strace xfsprogs umoci mmdebstrap fakeroot fakechroot xz-utils zstd bzip2 disorderfs
 KERNEL_DEBS := bc bison flex libelf-dev patch xz-utils
 LINT_DEBS := clang-format clang-tidy cppcheck
 
@@ -67,14 +67,23 @@ guest_programs := $(patsubst tests/system/guest/%.c,$B/guest-programs/%, \
 # Hostile job disks: programs, and what these share.
 hostile_programs := $(patsubst %,$B/hostile/%,hostile_image read_image test_kinds)
 hostile_obj := $(patsubst tests/hostile/%.c,$B/host/tests/hostile/%.o, \
-	$(filter-out $(hostile_programs:$B/hostile/%=tests/hostile/%.c), \
+	$(filter-out tests/hostile/exploit.c $(hostile_programs:$B/hostile/%=tests/hostile/%.c), \
 	$(wildcard tests/hostile/*.c)))
+# Programs that the system tests run on the host.
+host_programs := $(patsubst tests/system/host/%.c,$B/host-programs/%, \
+	$(wildcard tests/system/host/*.c))
+# The jobvm of the tests with an exploit in its reader, and the one that takes few files only.
+exploited_obj := $B/host/tests/hostile/exploit.o
+few_src    := $(addprefix host-tools/,changes.c disk.c extract.c outputs.c report.c)
+few_obj    := $(few_src:%.c=$B/few/%.o)
+test_jobvms := $B/exploited/jobvm $B/few/jobvm
+test_programs := $(guest_programs) $(host_programs) $(test_jobvms)
 product_src := $(host_src) $(wildcard init/*.c)
 # Programs that the benchmarks measure.
 bench_src  := $(wildcard bench/*.c)
 bench_programs := $(bench_src:bench/%.c=$B/bench-programs/%)
 c_files    := $(product_src) $(unit_src) $(bench_src) \
-	$(wildcard tests/system/guest/*.c tests/hostile/*.c)
+	$(wildcard tests/system/guest/*.c tests/system/host/*.c tests/hostile/*.c)
 h_files    := $(wildcard $(ROOMS:%=%/*.h) init/*.h tests/unit/*.h tests/hostile/*.h)
 man_pages  := $(wildcard docs/man/*.[15])
 
@@ -116,7 +125,7 @@ $B/guest.flags: FORCE
 FORCE:
 
 -include $(host_obj:.o=.d) $(init_obj:.o=.d) $(unit_tests:=.d) $(bench_programs:=.d) \
-	$(hostile_obj:.o=.d) $(hostile_programs:=.d)
+	$(hostile_obj:.o=.d) $(hostile_programs:=.d) $(exploited_obj:.o=.d) $(few_obj:.o=.d)
 
 # --- the default guest image ---
 
@@ -189,22 +198,22 @@ run: deps
 # --- tests ---
 
 test: test-deps
-	@$(MAKE) --no-print-directory all unit-tests hostile-tests $(guest_programs)
+	@$(MAKE) --no-print-directory all unit-tests hostile-tests $(test_programs)
 	@$(MAKE) --no-print-directory sanitized-tests
 	@[ ! -e $B/kernel-tuned/vmlinux ] || $(MAKE) --no-print-directory image-tuned
 	tests/run unit hostile sanitized system $(if $(wildcard $B/kernel-tuned/vmlinux),tuned)
 
-check: all unit-tests $(guest_programs)
+check: all unit-tests $(test_programs)
 	tests/run unit quick
 
 check-unit: unit-tests
 	tests/run unit
 
-check-system: all $(guest_programs)
+check-system: all $(test_programs)
 	tests/run system
 
 # The system tests that depend on the guest kernel, with the tuned one.
-check-tuned: all $(guest_programs)
+check-tuned: all $(test_programs)
 	@$(MAKE) --no-print-directory image-tuned
 	tests/run tuned
 
@@ -217,6 +226,26 @@ $B/guest-programs/%: tests/system/guest/%.c $B/guest.flags
 	@mkdir -p $(@D)
 	@echo '  CC    $< (guest)'
 	$Q$(MUSL_CC) $(init_cflags) $(init_ldflags) -o $@ $<
+
+$B/host-programs/%: tests/system/host/%.c $B/host.flags
+	@mkdir -p $(@D)
+	@echo '  CC    $<'
+	$Q$(CC) $(host_cflags) $(CPPFLAGS) $(CFLAGS) $(host_ldflags) $(LDFLAGS) -o $@ $<
+
+$B/exploited/jobvm: $(host_obj) $(exploited_obj)
+	@mkdir -p $(@D)
+	@echo '  LINK  $@'
+	$Q$(CC) $(host_ldflags) $(LDFLAGS) -Wl,--wrap=fsimage_lookup -o $@ $^ $(host_libs)
+
+$B/few/%.o: %.c $B/host.flags
+	@mkdir -p $(@D)
+	@echo '  CC    $< (few files)'
+	$Q$(CC) $(host_cflags) -DCHANGES_MAX=20 $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
+
+$B/few/jobvm: $(filter-out $(few_src:%.c=$B/host/%.o),$(host_obj)) $(few_obj)
+	@mkdir -p $(@D)
+	@echo '  LINK  $@'
+	$Q$(CC) $(host_ldflags) $(LDFLAGS) -o $@ $^ $(host_libs)
 
 $B/unit/%: tests/unit/%.c $(library_obj) $B/host.flags
 	@mkdir -p $(@D)

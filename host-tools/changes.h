@@ -15,10 +15,13 @@ struct change {
 struct changes {
 	struct change *items;
 	size_t count, capacity;
+	bool cut_off; /* there are more */
 };
 
-/* More than that are an error. */
+/* More than that are neither listed nor collected. */
+#ifndef CHANGES_MAX
 #define CHANGES_MAX 1000000
+#endif
 
 /*
  * Calls NOTE for each change on a job disk in order of path; what it returns, if not 0, ends the

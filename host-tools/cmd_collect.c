@@ -81,8 +81,10 @@ const struct command command_collect = {
 		 "Bring a finished job's results into DIR: output/, stdout, stderr, job.json.\n\n"
 		 "  -o DIR               must be new or empty\n"
 		 "  --sign-key FILE      sign job.json with this Ed25519 key\n"
+		 "  --without-landlock   also where this kernel has no Landlock to confine with\n"
 		 "  --quiet              no warnings, notes or progress\n\n"
 		 "Exit code: 0 when all was collected, 125 when something is missing or failed;\n"
 		 "the job's own is in job.json.\n",
 	.run = run_collect,
+	.reads_disk = true,
 };

@@ -50,6 +50,8 @@ const struct command command_inspect = {
 		"Usage: jobvm inspect [--json] JOB.img\n"
 		"Show what is on a job disk, before or after its run, without extracting anything.\n\n"
 		"  --json               as JSON, in the format of job.json\n"
+		"  --without-landlock   also where this kernel has no Landlock to confine with\n"
 		"  --quiet              no warnings or notes\n",
 	.run = run_inspect,
+	.reads_disk = true,
 };

@@ -293,9 +293,11 @@ const struct command command_run = {
 			REQUEST_HOST_HELP
 		"  --usage              show the job's resource usage at the end\n"
 		"  --verbose            show the guest's console too\n"
+		"  --without-landlock   also where this kernel has no Landlock to confine with\n"
 		"  --boot-timeout SECONDS, --heartbeat-timeout SECONDS\n\n"
 		"Exit code: the job's; 128+N when signal N ended it; 124 at its time limit;\n"
 		"125 when jobvm or the VM failed; 126 and 127 when the command cannot be\n"
 		"executed or found; 2 for a wrong command line.\n",
 	.run = run_run,
+	.reads_disk = true,
 };

@@ -132,7 +132,9 @@ const struct command command_start = {
 		"  --require-isolation hardware\n"
 		"  --verbose            show the guest's console\n"
 		"  --boot-timeout SECONDS, --heartbeat-timeout SECONDS\n"
+		"  --without-landlock   also where this kernel has no Landlock to confine with\n"
 		"  --quiet              no warnings, notes or progress\n\n"
 		"The exit code is as for 'jobvm run'.\n",
 	.run = run_start,
+	.reads_disk = true,
 };

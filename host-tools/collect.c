@@ -197,6 +197,14 @@ static bool has_data(const struct stream *stream)
 	return stream->path && fstat(stream->file.fd, &status) == 0 && status.st_size > 0;
 }
 
+static bool is_listed(const struct report *report, const struct stream *stream)
+{
+	for (size_t i = 0; i < report->collected.count && stream->path; i++)
+		if (strcmp(report->collected.items[i].path, stream->path) == 0)
+			return true;
+	return false;
+}
+
 /* What a stream has got until a failure is kept too. */
 static int extract_all(struct report *report, const struct collect_places *places, int directory_fd,
 		       struct stream streams[2], struct error *error)
@@ -213,7 +221,7 @@ static int extract_all(struct report *report, const struct collect_places *place
 	int failed = extract(report, &extraction, error);
 
 	for (size_t i = 0; i < 2; i++) {
-		bool keep = !failed || has_data(&streams[i]);
+		bool keep = !failed || has_data(&streams[i]) || is_listed(report, &streams[i]);
 		if (end_stream(&streams[i], keep, &stream_error) && !failed) {
 			*error = stream_error;
 			failed = -1;
@@ -344,6 +352,7 @@ int collect_results(struct report *report, const struct collect_places *places,
 	judge_missing(report);
 	if (failed) {
 		report->partial = true;
+		snprintf(report->partial_reason, sizeof(report->partial_reason), "%s", error->text);
 		report->exit_code = EXIT_JOBVM_FAILED;
 	}
 	for (size_t i = 0; i < report->skipped.count; i++)

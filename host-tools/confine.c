@@ -172,42 +172,24 @@ int confine_capabilities(void)
 
 /* What libc (sysinfo: qsort(3)), libblkid and libext2fs need when everything is open. */
 static const int computing_calls[] = {
-	SCMP_SYS(brk),
-	SCMP_SYS(clock_gettime),
-	SCMP_SYS(close),
-	SCMP_SYS(exit),
-	SCMP_SYS(exit_group),
-	SCMP_SYS(fadvise64),
-	SCMP_SYS(fcntl),
-	SCMP_SYS(fstat),
-	SCMP_SYS(fsync),
-	SCMP_SYS(futex),
-	SCMP_SYS(getegid),
-	SCMP_SYS(geteuid),
-	SCMP_SYS(getgid),
-	SCMP_SYS(getuid),
-	SCMP_SYS(getpid),
-	SCMP_SYS(getrandom),
-	SCMP_SYS(gettid),
-	SCMP_SYS(lseek),
-	SCMP_SYS(madvise),
-	SCMP_SYS(mremap),
-	SCMP_SYS(munmap),
-	SCMP_SYS(newfstatat),
-	SCMP_SYS(pread64),
-	SCMP_SYS(read),
-	SCMP_SYS(rt_sigprocmask),
-	SCMP_SYS(rt_sigreturn),
-	SCMP_SYS(sysinfo),
-	SCMP_SYS(write),
+	SCMP_SYS(brk),	   SCMP_SYS(clock_gettime),  SCMP_SYS(close),
+	SCMP_SYS(exit),	   SCMP_SYS(exit_group),     SCMP_SYS(fadvise64),
+	SCMP_SYS(fstat),   SCMP_SYS(fsync),	     SCMP_SYS(getegid),
+	SCMP_SYS(geteuid), SCMP_SYS(getgid),	     SCMP_SYS(getuid),
+	SCMP_SYS(getpid),  SCMP_SYS(getrandom),	     SCMP_SYS(gettid),
+	SCMP_SYS(lseek),   SCMP_SYS(madvise),	     SCMP_SYS(mremap),
+	SCMP_SYS(munmap),  SCMP_SYS(newfstatat),     SCMP_SYS(pread64),
+	SCMP_SYS(read),	   SCMP_SYS(rt_sigprocmask), SCMP_SYS(rt_sigreturn),
+	SCMP_SYS(sysinfo), SCMP_SYS(write),
 };
 
 /* Landlock decides where. */
 static const int writing_calls[] = {
-	SCMP_SYS(copy_file_range), SCMP_SYS(fchmod),   SCMP_SYS(ftruncate), SCMP_SYS(mkdirat),
-	SCMP_SYS(openat),	   SCMP_SYS(openat2),  SCMP_SYS(pwrite64),  SCMP_SYS(renameat),
-	SCMP_SYS(symlinkat),	   SCMP_SYS(unlinkat), SCMP_SYS(utimensat),
+	SCMP_SYS(copy_file_range), SCMP_SYS(ftruncate), SCMP_SYS(pwrite64),
+	SCMP_SYS(renameat),	   SCMP_SYS(symlinkat), SCMP_SYS(unlinkat),
 };
+
+#define SPECIAL_BITS (S_ISUID | S_ISGID | S_ISVTX)
 
 /* Calls that may only be made with certain values of one argument. */
 static const struct narrow_call {
@@ -220,15 +202,31 @@ static const struct narrow_call {
 	/* What libext2fs asks of its file and of its environment. */
 	{SCMP_SYS(ioctl), SCMP_A1(SCMP_CMP_EQ, BLKDISCARDZEROES, 0)},
 	{SCMP_SYS(prctl), SCMP_A0(SCMP_CMP_EQ, PR_GET_DUMPABLE, 0)},
+	/* Not F_SETOWN, by which a signal reaches any process of the same user. */
+	{SCMP_SYS(fcntl), SCMP_A1(SCMP_CMP_EQ, F_GETFL, 0)},
+	{SCMP_SYS(fcntl), SCMP_A1(SCMP_CMP_EQ, F_GETFD, 0)},
+	{SCMP_SYS(fcntl), SCMP_A1(SCMP_CMP_EQ, F_SETFD, 0)},
+	{SCMP_SYS(fcntl), SCMP_A1(SCMP_CMP_EQ, F_DUPFD_CLOEXEC, 0)},
 };
 
-static int allow_narrow_calls(scmp_filter_ctx filter)
+/*
+ * No file that gives rights to who executes it. openat2 cannot be allowed: its mode lies in memory.
+ */
+static const struct narrow_call narrow_writing_calls[] = {
+	{SCMP_SYS(fchmod), SCMP_A1(SCMP_CMP_MASKED_EQ, SPECIAL_BITS, 0)},
+	{SCMP_SYS(mkdirat), SCMP_A2(SCMP_CMP_MASKED_EQ, SPECIAL_BITS, 0)},
+	{SCMP_SYS(openat), SCMP_A3(SCMP_CMP_MASKED_EQ, SPECIAL_BITS, 0)},
+	/* futimens: Landlock does not know times, so no path. */
+	{SCMP_SYS(utimensat), SCMP_A1(SCMP_CMP_EQ, 0, 0)},
+};
+
+static int allow_narrow_calls(scmp_filter_ctx filter, const struct narrow_call *calls, size_t count)
 {
 	int result = 0;
 
-	for (size_t i = 0; i < sizeof(narrow_calls) / sizeof(narrow_calls[0]) && result == 0; i++)
-		result = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, narrow_calls[i].call, 1,
-						&narrow_calls[i].allowed);
+	for (size_t i = 0; i < count && result == 0; i++)
+		result = seccomp_rule_add_array(filter, SCMP_ACT_ALLOW, calls[i].call, 1,
+						&calls[i].allowed);
 	return result;
 }
 
@@ -253,7 +251,12 @@ int confine_calls(bool writes)
 		result = allow_calls(filter, writing_calls,
 				     sizeof(writing_calls) / sizeof(writing_calls[0]));
 	if (!result)
-		result = allow_narrow_calls(filter);
+		result = allow_narrow_calls(filter, narrow_calls,
+					    sizeof(narrow_calls) / sizeof(narrow_calls[0]));
+	if (!result && writes)
+		result = allow_narrow_calls(filter, narrow_writing_calls,
+					    sizeof(narrow_writing_calls) /
+						    sizeof(narrow_writing_calls[0]));
 	if (!result)
 		result = seccomp_load(filter);
 	seccomp_release(filter);

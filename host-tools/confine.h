@@ -58,8 +58,9 @@ int confine_capabilities(void);
 
 /*
  * Ends the process at any system call but those that computing on open descriptors takes; with
- * WRITES also those that make files below a directory and fill them. None that executes, starts a
- * process, signals, traces, connects or mounts. 0, or -1 with errno.
+ * WRITES also those that make files below a directory and fill them, none of them set-user-ID,
+ * set-group-ID or sticky. None that executes, starts a process, signals, traces, waits, connects or
+ * mounts. 0, or -1 with errno.
  */
 int confine_calls(bool writes);
 

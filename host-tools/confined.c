@@ -22,6 +22,9 @@
 #define CPU_SECONDS	   10
 #define CPU_SECONDS_PER_GB 2
 
+/* What the parent takes from it: a million files with their paths are a quarter of that. */
+#define ANSWERS_BYTES_MAX (1ULL << 30)
+
 static bool landlock_is_optional;
 
 void confined_allow_without_landlock(void)
@@ -128,26 +131,44 @@ static int limit_resources(const struct confined *confined)
 	return confined->directory_fd < 0 && confined->file_count == 0 ? limit(RLIMIT_FSIZE, 0) : 0;
 }
 
-static int drop_rights(const struct confined *confined)
+/*
+ * Dies with its parent, which a change of user makes the kernel forget. No other process of the
+ * same user can look into it.
+ */
+static int stay_with(pid_t parent)
+{
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) || prctl(PR_SET_DUMPABLE, 0, 0, 0, 0))
+		return -1;
+	/* The signal is not sent for a parent that died before it was asked for. */
+	return getppid() == parent ? 0 : -1;
+}
+
+static int drop_rights(const struct confined *confined, pid_t parent)
 {
 	const struct confine_rule rule = {.fd = confined->directory_fd, .access = CONFINE_CREATE};
 	bool creates = confined->directory_fd >= 0;
 
 	if (creates ? confine_capabilities() : confine_user(0))
 		return -1;
-	if (confine_files(&rule, creates ? 1 : 0))
+	if (stay_with(parent) || confine_files(&rule, creates ? 1 : 0))
 		return -1;
 	return confine_calls(creates || confined->file_count > 0);
 }
 
 static void reset_signals(void)
 {
+	/*
+	 * A terminal's and a group's signals are for the parent, which may ignore them, and takes
+	 * its child along where it does not. Whether anybody listens is seen where answers are
+	 * sent.
+	 */
+	static const int ignored[] = {SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGPIPE};
 	sigset_t none;
 
 	for (int signal_number = 1; signal_number < SIGRTMIN; signal_number++)
 		signal(signal_number, SIG_DFL);
-	/* Whether anybody listens is seen where answers are sent. */
-	signal(SIGPIPE, SIG_IGN);
+	for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
+		signal(ignored[i], SIG_IGN);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
@@ -160,11 +181,11 @@ static void run_child(const struct confined *confined, confined_task *task, void
 	struct error error;
 
 	reset_signals();
-	if (!answers || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) || getppid() != parent)
+	if (!answers)
 		_exit(EXIT_FAILURE);
 	setvbuf(answers, buffer, _IOFBF, sizeof(buffer));
 	int failed = make_read_only(confined->disk_fd) || keep_fds(confined, answers_fd) ||
-		     limit_resources(confined) || drop_rights(confined);
+		     limit_resources(confined) || drop_rights(confined, parent);
 	if (failed)
 		error_errno(&error, "cannot confine the reader of %s", confined->name);
 	else
@@ -199,14 +220,29 @@ int confined_ready(FILE *answers, struct error *error)
 
 /* --- the parent --- */
 
+int confined_check(const char *name, struct error *error)
+{
+	if (confine_landlock_abi() > 0 || landlock_is_optional)
+		return 0;
+	return error_set(error,
+			 "this kernel has no Landlock, which keeps the reader of %s from other "
+			 "files; --without-landlock reads it all the same",
+			 name);
+}
+
 /* 0 at the end of what it says, 1 when it is ready, -1 with ERROR set. */
 static int listen_to(const struct confined *confined, FILE *answers, confined_answer *answer,
 		     void *context, struct error *error)
 {
 	static struct frame frame;
+	uint64_t bytes_left = ANSWERS_BYTES_MAX;
 	int received;
 
 	while ((received = frame_receive(&frame, answers)) > 0) {
+		if (frame.length > bytes_left)
+			return error_set(error, "%s: its reader tells more than can be kept",
+					 confined->name);
+		bytes_left -= frame.length;
 		if (frame.type == FRAME_ERROR)
 			return error_set(error, "%s", frame_get_text(&frame));
 		if (frame.type == FRAME_READY)
@@ -267,11 +303,8 @@ static int fork_child(struct confined_child *child, const struct confined *confi
 	pid_t parent = getpid();
 
 	*child = (struct confined_child){.confined = *confined};
-	if (confine_landlock_abi() == 0 && !landlock_is_optional)
-		return error_set(error,
-				 "this kernel has no Landlock, which keeps the reader of %s from "
-				 "other files; --without-landlock reads it all the same",
-				 confined->name);
+	if (confined_check(confined->name, error))
+		return -1;
 	if (pipe2(pipe_fds, O_CLOEXEC))
 		return error_errno(error, "make a pipe");
 	fflush(NULL);

@@ -61,6 +61,12 @@ void confined_cancel(struct confined_child *child);
 int confined_ready(FILE *answers, struct error *error);
 
 /*
+ * Whether a child can be confined here: 0, or -1 with ERROR set, which names what is to be read,
+ * NAME. confined_run fails then; this is for knowing it before a job runs.
+ */
+int confined_check(const char *name, struct error *error);
+
+/*
  * Whether a kernel without Landlock will do (--without-landlock). Otherwise confined_run fails
  * there.
  */

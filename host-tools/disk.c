@@ -43,6 +43,7 @@ enum {
 	FRAME_RESULT,	/* bytes */
 	FRAME_CHANGE,	/* kind, struct fsstat, path */
 	FRAME_PROBLEM,	/* text */
+	FRAME_CUT_OFF,	/* there are more changes than CHANGES_MAX */
 };
 
 struct reading {
@@ -74,27 +75,39 @@ static int send_record(struct fsimage *image, const char *name, uint32_t type, F
 	return confined_send(answers, &frame, error);
 }
 
+struct sending {
+	FILE *answers;
+	size_t count;
+};
+
 static int send_change(void *context, const struct change *change, struct error *error)
 {
 	static struct frame frame;
+	struct sending *sending = context;
+
+	if (sending->count++ == CHANGES_MAX) {
+		frame_begin(&frame, FRAME_CUT_OFF);
+		return confined_send(sending->answers, &frame, error) ? -1 : 1;
+	}
 
 	frame_begin(&frame, FRAME_CHANGE);
 	frame_put_number(&frame, change->kind);
 	frame_put_bytes(&frame, &change->stat, sizeof(change->stat));
 	frame_put_text(&frame, change->path);
-	return confined_send(context, &frame, error);
+	return confined_send(sending->answers, &frame, error);
 }
 
 static int send_results(const struct reading *reading, struct fsimage *image, FILE *answers,
 			struct error *error)
 {
+	struct sending sending = {.answers = answers};
 	int found = send_record(image, JOBDISK_RESULT, FRAME_RESULT, answers, error);
 
 	if (found < 0)
 		return -1;
 	if (found > 0 && reading->parts == DISK_RESULTS)
 		return 0;
-	return changes_find(image, send_change, answers, error);
+	return changes_find(image, send_change, &sending, error) < 0 ? -1 : 0;
 }
 
 static int send_disk(const struct reading *reading, struct fsimage *image, FILE *answers,
@@ -151,6 +164,9 @@ static int take_manifest(struct disk *disk, struct frame *frame, struct error *e
 {
 	size_t length;
 
+	/* A second one would be parsed over the first. */
+	if (disk->manifest.job_id)
+		return error_set(error, "%s: its reader tells two manifests", disk->name);
 	if (take_bytes(frame, &disk->manifest_buffer, &length, error) == 0 &&
 	    record_parse(&manifest_schema, "/" JOBDISK_MANIFEST, &disk->manifest_buffer, length,
 			 &disk->manifest, error) == 0) {
@@ -203,6 +219,11 @@ static void take_result(struct disk *disk, struct frame *frame)
 {
 	struct error problem;
 
+	if (disk->has_record) {
+		disk->has_result = false;
+		note_problem(disk, "its reader tells two results");
+		return;
+	}
 	disk->has_record = true;
 	disk->has_result = parse_result(disk, frame, &problem) == 0;
 	if (!disk->has_result)
@@ -215,7 +236,7 @@ static int take_change(struct disk *disk, struct frame *frame, struct error *err
 	size_t size;
 	const void *stat = frame_get_bytes(frame, &size);
 
-	change.path = frame_get_text(frame);
+	change.path = frame_get_path(frame);
 	if (!frame_is_whole(frame) || size != sizeof(change.stat) || change.kind > CHANGE_DELETED)
 		return error_set(error, "%s: its reader tells of no such change", disk->name);
 	memcpy(&change.stat, stat, sizeof(change.stat));
@@ -243,6 +264,9 @@ static int take_frame(void *context, struct frame *frame, struct error *error)
 		return take_change(disk, frame, error);
 	case FRAME_PROBLEM:
 		note_problem(disk, frame_get_text(frame));
+		return 0;
+	case FRAME_CUT_OFF:
+		disk->changes.cut_off = true;
 		return 0;
 	default:
 		return error_set(error, "%s: its reader tells of nothing known", disk->name);

@@ -8,6 +8,7 @@
 
 #include "host-tools/accel.h"
 #include "host-tools/confine.h"
+#include "host-tools/confined.h"
 #include "host-tools/find_image.h"
 #include "host-tools/inputs.h"
 #include "host-tools/message.h"
@@ -139,7 +140,8 @@ int execute(const struct execution *execution, const struct manifest *manifest,
 	struct image image;
 	time_t started_at = time(NULL);
 
-	if (find_image(execution->job->image_path, &image, error))
+	if (confined_check(execution->disk_name, error) ||
+	    find_image(execution->job->image_path, &image, error))
 		return -1;
 	if (verify_image(&image, error)) {
 		image_free(&image);

@@ -29,9 +29,17 @@ enum {
 	FRAME_STREAM = CONFINED_FRAMES, /* index: it is copied */
 	FRAME_STARTED,			/* name for the time being: a large file */
 	FRAME_COPIED,			/* from, to: of that file */
-	FRAME_COLLECTED,		/* path, type, bytes of data, target of a symlink */
+	FRAME_COLLECTED,		/* path, type, time, bytes of data, target of a symlink */
 	FRAME_MISSING,			/* declared output */
 	FRAME_SKIPPED,			/* path, mode */
+	FRAME_LIMIT,			/* index in limit_names: why it stops early */
+};
+
+enum limit { LIMIT_BYTES, LIMIT_FILES, LIMIT_COUNT };
+
+static const char *const limit_names[LIMIT_COUNT] = {
+	[LIMIT_BYTES] = "max_transfer_output_mb",
+	[LIMIT_FILES] = "files",
 };
 
 /* --- in the child: from the hostile image to the sink --- */
@@ -93,6 +101,8 @@ static int tell_collected(struct copier *c, const struct output *output, uint64_
 	frame_begin(&c->frame, FRAME_COLLECTED);
 	frame_put_text(&c->frame, output->path);
 	frame_put_number(&c->frame, output->stat.mode & S_IFMT);
+	frame_put_number(&c->frame, (uint64_t)output->stat.mtime.tv_sec);
+	frame_put_number(&c->frame, (uint64_t)output->stat.mtime.tv_nsec);
 	frame_put_number(&c->frame, data_bytes);
 	frame_put_text(&c->frame, target);
 	return confined_send(c->answers, &c->frame, error);
@@ -106,6 +116,18 @@ static int tell_skipped(struct copier *c, const struct output *output, struct er
 	return confined_send(c->answers, &c->frame, error);
 }
 
+/* Returns -1 with ERROR as it is, if the limit could be told. */
+static int fail_by_limit(struct copier *c, enum limit limit, struct error *error)
+{
+	struct error send_error;
+
+	frame_begin(&c->frame, FRAME_LIMIT);
+	frame_put_number(&c->frame, limit);
+	if (confined_send(c->answers, &c->frame, &send_error))
+		*error = send_error;
+	return -1;
+}
+
 /* Symlinks come later. */
 static int copy_output(struct copier *c, struct sink *sink, const struct output *output,
 		       struct error *error)
@@ -115,7 +137,7 @@ static int copy_output(struct copier *c, struct sink *sink, const struct output 
 		return sink_directory(sink, output->path, error);
 	case S_IFREG:
 		if (sink_copy(sink, output->path, &output->stat, error))
-			return -1;
+			return sink->cap_reached ? fail_by_limit(c, LIMIT_BYTES, error) : -1;
 		return tell_collected(c, output, c->data_bytes, "", error);
 	case S_IFLNK:
 		return 0;
@@ -130,7 +152,7 @@ static int copy_symlink(struct copier *c, struct sink *sink, const struct output
 	char target[PATH_MAX + 1];
 
 	if (fsimage_readlink(c->image, output->stat.inode, target, sizeof(target), error) ||
-	    sink_symlink(sink, output->path, target, &output->stat, error))
+	    sink_symlink(sink, output->path, target, error))
 		return -1;
 	return tell_collected(c, output, 0, target, error);
 }
@@ -177,6 +199,10 @@ static int plan_and_copy(struct copier *c, struct error *error)
 				  tell_missing, c, error) ||
 		     copy_outputs(c, &outputs, error);
 
+	if (!failed && outputs.cut_off) {
+		error_set(error, "the job has more than %d outputs", CHANGES_MAX);
+		failed = fail_by_limit(c, LIMIT_FILES, error);
+	}
 	outputs_free(&outputs);
 	return failed ? -1 : 0;
 }
@@ -277,10 +303,15 @@ static void end_growing(struct growing *growing)
 
 static int start_digest(struct taker *t, const char *path, struct error *error)
 {
+	struct stat status;
+
 	end_growing(&t->growing);
 	t->growing.fd = sink_open(&t->sink, path);
 	if (t->growing.fd < 0)
 		return fail_to_digest(t, path, error);
+	if (fstat(t->growing.fd, &status) || !S_ISREG(status.st_mode))
+		return error_set(error, "%s/%s: is no longer the file that was written there",
+				 t->extraction->directory, path);
 	t->growing.digest = digest_new(error);
 	return t->growing.digest ? 0 : -1;
 }
@@ -288,10 +319,13 @@ static int start_digest(struct taker *t, const char *path, struct error *error)
 /* A file that has its final name already when we come is digested when it is said to be there. */
 static int take_started(struct taker *t, struct frame *frame, struct error *error)
 {
-	const char *beside = frame_get_text(frame);
+	const char *beside = frame_get_path(frame);
 
+	if (!frame_is_whole(frame))
+		return error_set(error, "%s: its reader copies nothing", t->report->disk->name);
 	progress_show("%s/%s", t->extraction->directory, beside);
 	t->is_counted = true;
+	errno = 0;
 	return start_digest(t, beside, error) && errno != ENOENT ? -1 : 0;
 }
 
@@ -358,8 +392,10 @@ static int take_file(struct taker *t, struct collected_item *item, uint64_t data
 
 static int take_collected(struct taker *t, struct frame *frame, struct error *error)
 {
-	const char *path = frame_get_text(frame);
+	const char *path = frame_get_path(frame);
 	mode_t type = (mode_t)frame_get_number(frame);
+	struct timespec mtime = {.tv_sec = (time_t)frame_get_number(frame)};
+	mtime.tv_nsec = (long)frame_get_number(frame);
 	uint64_t data_bytes = frame_get_number(frame);
 	const char *target = frame_get_text(frame);
 	struct collected_item item = {.type = type};
@@ -369,6 +405,8 @@ static int take_collected(struct taker *t, struct frame *frame, struct error *er
 	progress_show("%s/%s", t->extraction->directory, path);
 	item.path = memory_or_exit(strdup(path));
 	int failed = type == S_IFREG ? take_file(t, &item, data_bytes, error) : 0;
+	if (type == S_IFLNK)
+		failed = sink_symlink_done(&t->sink, path, &mtime, error);
 	if (failed) {
 		free(item.path);
 		return -1;
@@ -400,15 +438,27 @@ static int take_stream(struct taker *t, struct frame *frame, struct error *error
 	return 0;
 }
 
-static int take_skipped(struct taker *t, struct frame *frame)
+static int take_skipped(struct taker *t, struct frame *frame, struct error *error)
 {
-	const char *path = frame_get_text(frame);
+	const char *path = frame_get_path(frame);
 	mode_t mode = (mode_t)frame_get_number(frame);
 	char *skipped;
 
+	if (!frame_is_whole(frame))
+		return error_set(error, "%s: its reader skips nothing", t->report->disk->name);
 	if (asprintf(&skipped, "%s (%s)", path, file_type_name(mode)) < 0)
 		skipped = NULL;
 	strings_take(&t->report->skipped, memory_or_exit(skipped));
+	return 0;
+}
+
+static int take_limit(struct taker *t, struct frame *frame, struct error *error)
+{
+	uint64_t limit = frame_get_number(frame);
+
+	if (!frame_is_whole(frame) || limit >= LIMIT_COUNT)
+		return error_set(error, "%s: its reader met no limit", t->report->disk->name);
+	t->report->partial_limit = limit_names[limit];
 	return 0;
 }
 
@@ -429,7 +479,9 @@ static int take_frame(void *context, struct frame *frame, struct error *error)
 		strings_add(&t->report->missing, frame_get_text(frame));
 		return 0;
 	case FRAME_SKIPPED:
-		return take_skipped(t, frame);
+		return take_skipped(t, frame, error);
+	case FRAME_LIMIT:
+		return take_limit(t, frame, error);
 	default:
 		return error_set(error, "%s: its reader tells of nothing known",
 				 t->report->disk->name);

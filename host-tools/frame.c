@@ -1,6 +1,7 @@
 #include "host-tools/frame.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <string.h>
 
 struct header {
@@ -112,6 +113,30 @@ const char *frame_get_text(struct frame *frame)
 		return "";
 	}
 	return get(frame, (size_t)(end - text) + 1);
+}
+
+static bool is_path_below(const char *path)
+{
+	if (strlen(path) >= PATH_MAX)
+		return false;
+	for (;;) {
+		size_t length = strcspn(path, "/");
+		if (length == 0 || (length <= 2 && strncmp(path, "..", length) == 0))
+			return false;
+		if (path[length] == '\0')
+			return true;
+		path += length + 1;
+	}
+}
+
+const char *frame_get_path(struct frame *frame)
+{
+	const char *path = frame_get_text(frame);
+
+	if (is_path_below(path))
+		return path;
+	frame->bad = true;
+	return "";
 }
 
 bool frame_is_whole(const struct frame *frame)

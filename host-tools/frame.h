@@ -38,6 +38,11 @@ int frame_receive(struct frame *frame, FILE *pipe);
 uint64_t frame_get_number(struct frame *frame);
 const void *frame_get_bytes(struct frame *frame, size_t *size);
 const char *frame_get_text(struct frame *frame);
+/*
+ * A text that must be the path of something below a directory: shorter than PATH_MAX, not absolute,
+ * no name in it empty, "." or "..". Another makes FRAME bad.
+ */
+const char *frame_get_path(struct frame *frame);
 /* Whether all values were there, and no more. */
 bool frame_is_whole(const struct frame *frame);
 

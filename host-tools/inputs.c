@@ -2,7 +2,6 @@
 
 #include <inttypes.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -123,15 +122,7 @@ static int digest_stdin(struct task *task, FILE *answers, struct error *error)
 static int digest_in_child(void *context, FILE *answers, struct error *error)
 {
 	struct task *task = context;
-	sigset_t cancelling;
 
-	/* What cancels the VM comes to the whole group of processes. */
-	sigemptyset(&cancelling);
-	sigaddset(&cancelling, SIGINT);
-	sigaddset(&cancelling, SIGQUIT);
-	sigaddset(&cancelling, SIGHUP);
-	sigaddset(&cancelling, SIGTERM);
-	sigprocmask(SIG_BLOCK, &cancelling, NULL);
 	task->image = fsimage_open(task->disk_fd, task->disk_name, JOBDISK_LABEL, error);
 	if (!task->image || confined_ready(answers, error))
 		return -1;

@@ -97,7 +97,7 @@ static void parse_long(struct parser *p, char *text)
 		message_be_quiet();
 		return;
 	}
-	if (strcmp(text, "--without-landlock") == 0) {
+	if (p->command->reads_disk && strcmp(text, "--without-landlock") == 0) {
 		confined_allow_without_landlock();
 		return;
 	}

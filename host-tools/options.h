@@ -14,6 +14,7 @@ struct command {
 	const char *summary;
 	const char *usage; /* the whole text of --help */
 	int (*run)(int argc, char **argv);
+	bool reads_disk; /* it knows --without-landlock */
 };
 
 extern const struct command command_run, command_image_build, command_image_inspect, command_pack,
@@ -35,8 +36,8 @@ struct arguments {
 
 /*
  * Reads ARGV (without the command's own name). OPTIONS ends with a row whose name is NULL;
- * --help and --quiet are known to every command; with TAKES_JOB so are the job's keys.
- * A usage error or --help ends the program.
+ * --help and --quiet are known to every command, --without-landlock to those that read a disk; with
+ * TAKES_JOB so are the job's keys. A usage error or --help ends the program.
  */
 void options_parse(const struct command *command, int argc, char **argv,
 		   const struct option *options, bool takes_job, struct arguments *arguments);

@@ -18,12 +18,17 @@ struct planner {
 	const char *target;	       /* and where it goes */
 };
 
+/* 0; 1 when there are too many already; -1 with ERROR set. */
 static int add(const struct planner *p, const char *path, const struct fsstat *stat,
 	       struct error *error)
 {
 	struct outputs *outputs = p->outputs;
 	char *full;
 
+	if (outputs->count == CHANGES_MAX) {
+		outputs->cut_off = true;
+		return 1;
+	}
 	if (outputs->count == outputs->capacity) {
 		size_t capacity = outputs->capacity ? 2 * outputs->capacity : 64;
 		struct output *items = realloc(outputs->items, capacity * sizeof(*items));
@@ -32,8 +37,6 @@ static int add(const struct planner *p, const char *path, const struct fsstat *s
 		outputs->items = items;
 		outputs->capacity = capacity;
 	}
-	if (outputs->count == CHANGES_MAX)
-		return error_set(error, "the job has more than %d outputs", CHANGES_MAX);
 	if (asprintf(&full, "%s%s%s", p->below, *p->below && *path ? "/" : "", path) < 0)
 		return error_set(error, "no memory for the list of outputs");
 	outputs->items[outputs->count++] = (struct output){full, *stat};
@@ -51,6 +54,7 @@ static int plan_changes(const struct planner *p, struct error *error)
 {
 	const struct changes *changes = &p->report->disk->changes;
 
+	p->outputs->cut_off = changes->cut_off;
 	for (size_t i = 0; i < changes->count; i++)
 		if (changes->items[i].kind != CHANGE_DELETED &&
 		    add(p, changes->items[i].path, &changes->items[i].stat, error))
@@ -107,8 +111,9 @@ static int plan_declared(struct planner *p, const char *declared, struct error *
 	if (found > 0)
 		return p->missing(p->context, declared, error);
 	p->target = contents_only ? "" : target_of(p->report->manifest, source);
-	if (!contents_only && add(p, p->target, overlay_stat(&entry), error))
-		return -1;
+	int stopped = contents_only ? 0 : add(p, p->target, overlay_stat(&entry), error);
+	if (stopped)
+		return stopped;
 	if (!S_ISDIR(overlay_stat(&entry)->mode))
 		return 0;
 	return overlay_walk(p->image, source, false, plan_walked, p, error);
@@ -131,8 +136,10 @@ int outputs_plan(struct outputs *outputs, const struct report *report, struct fs
 		return 0;
 	if (manifest->outputs == OUTPUTS_CHANGED)
 		return plan_changes(&planner, error);
-	for (size_t i = 0; i < manifest->transfer_outputs.count; i++)
-		if (plan_declared(&planner, manifest->transfer_outputs.items[i], error))
-			return -1;
+	for (size_t i = 0; i < manifest->transfer_outputs.count; i++) {
+		int stopped = plan_declared(&planner, manifest->transfer_outputs.items[i], error);
+		if (stopped)
+			return stopped < 0 ? -1 : 0;
+	}
 	return 0;
 }

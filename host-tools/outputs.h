@@ -13,6 +13,7 @@ struct output {
 struct outputs {
 	struct output *items;
 	size_t count, capacity;
+	bool cut_off; /* there are more, beyond CHANGES_MAX */
 };
 
 /*

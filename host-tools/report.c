@@ -149,6 +149,13 @@ static json_t *json_outputs(const struct report *report)
 	json_object_set_new(outputs, "missing", json_strings(&report->missing));
 	json_object_set_new(outputs, "skipped", json_strings(&report->skipped));
 	json_object_set_new(outputs, "partial", json_boolean(report->partial));
+	if (report->partial)
+		json_object_set_new(outputs, "partial_reason",
+				    jsontext_new(report->partial_reason));
+	if (report->partial && report->partial_limit)
+		json_object_set_new(outputs, "partial_limit", json_string(report->partial_limit));
+	if (report->disk->changes.cut_off)
+		json_object_set_new(outputs, "cut_off", json_true());
 	return outputs;
 }
 
@@ -297,6 +304,16 @@ void report_decide(struct report *report, const char *disk_problem)
 
 /* --- output --- */
 
+/* The walls around whoever read the disk for this report: this program, by its child. */
+static json_t *json_reader(void)
+{
+	json_t *reader = json_object();
+
+	json_object_set_new(reader, "landlock_abi", json_integer(confine_landlock_abi()));
+	json_object_set_new(reader, "seccomp", json_boolean(confine_has_seccomp()));
+	return reader;
+}
+
 char *report_json(const struct report *report)
 {
 	json_t *root = json_object();
@@ -321,6 +338,7 @@ char *report_json(const struct report *report)
 	json_object_set_new(root, "host", report->host ? json_incref(report->host) : json_null());
 	json_object_set_new(root, "outputs",
 			    disk && disk->has_changes ? json_outputs(report) : json_null());
+	json_object_set_new(root, "reader", json_reader());
 	json_object_set_new(root, "manifest",
 			    report->manifest ? json_record(&manifest_schema, report->manifest)
 					     : json_null());
@@ -478,6 +496,8 @@ static void show_changes(const struct changes *changes)
 		print_escaped(stdout, change->path);
 		printf("%s\n", S_ISDIR(change->stat.mode) ? "/" : "");
 	}
+	if (changes->cut_off)
+		printf("...      more than %d changes\n", CHANGES_MAX);
 }
 
 static void show_manifest(const struct manifest *manifest)

@@ -31,7 +31,9 @@ struct report {
 	struct strings missing; /* declared outputs that are not there */
 	struct strings skipped; /* outputs that cannot leave the disk: "PATH (fifo)" */
 	struct collected collected;
-	bool partial; /* collection stopped early */
+	bool partial;			       /* collection stopped early, */
+	char partial_reason[ERROR_TEXT_BYTES]; /* for people, */
+	const char *partial_limit;	       /* at a limit: its key, or "files"; or NULL */
 };
 
 /* Key of the host section: the manifest that was started (disk_manifest_digest). */

@@ -14,34 +14,53 @@
 
 #define PERMISSION_BITS 0777
 
-/* Opens PATH below the sink without ever following a link. */
-static int open_beneath(const struct sink *sink, const char *path, uint64_t flags)
+/*
+ * The directory of the first LENGTH bytes of PATH, which is below DIRECTORY_FD, with MAKE made
+ * where it is missing. Each step is opened by itself and no link is followed: openat2 does that in
+ * one call, but takes the mode of a new file where the confined child's filter of system calls
+ * cannot see it (confine.h). Returns its descriptor, or -1 with errno.
+ */
+static int walk(int directory_fd, const char *path, size_t length, bool make)
 {
-	struct open_how how = {
-		.flags = flags | O_CLOEXEC,
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
-	};
+	char name[NAME_MAX + 1];
+	int fd = openat(directory_fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
 
-	return (int)syscall(SYS_openat2, sink->directory_fd, *path ? path : ".", &how, sizeof(how));
+	while (fd >= 0 && length > 0) {
+		size_t size = strcspn(path, "/");
+		size = size < length ? size : length;
+		bool too_long = size > NAME_MAX;
+		snprintf(name, sizeof(name), "%.*s", (int)size, path);
+		size += size < length;
+		path += size;
+		length -= size;
+		if (!*name || strcmp(name, ".") == 0)
+			continue;
+		bool is_bad = too_long || strcmp(name, "..") == 0;
+		if (!is_bad && make)
+			mkdirat(fd, name, 0777);
+		int next = is_bad ? -1
+				  : openat(fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		int saved_errno = is_bad ? (too_long ? ENAMETOOLONG : EXDEV) : errno;
+		close(fd);
+		fd = next;
+		errno = saved_errno;
+	}
+	return fd;
 }
 
 /* The directory that holds PATH's last name, made where it is missing; NAME points into PATH. */
 static int open_parent(const struct sink *sink, const char *path, const char **name,
 		       struct error *error)
 {
-	char prefix[PATH_MAX];
 	const char *slash = strrchr(path, '/');
+	size_t length = slash ? (size_t)(slash - path) : 0;
 
 	*name = slash ? slash + 1 : path;
-	snprintf(prefix, sizeof(prefix), "%.*s", slash ? (int)(slash - path) : 0, path);
-	int fd = open_beneath(sink, prefix, O_PATH | O_DIRECTORY);
-	if (fd < 0 && errno == ENOENT) {
-		struct error ignored;
-		if (sink_directory(sink, prefix, &ignored) == 0)
-			fd = open_beneath(sink, prefix, O_PATH | O_DIRECTORY);
-	}
+	int fd = walk(sink->directory_fd, path, length, false);
+	if (fd < 0 && errno == ENOENT)
+		fd = walk(sink->directory_fd, path, length, true);
 	if (fd < 0)
-		return error_errno(error, "open %s/%s", sink->directory, prefix);
+		return error_errno(error, "open %s/%.*s", sink->directory, (int)length, path);
 	return fd;
 }
 
@@ -140,7 +159,8 @@ static int take_bytes(struct sink *sink, const char *path, uint64_t size, struct
 {
 	if (sink->bytes_left == RECORD_UNSET)
 		return 0;
-	if (size > sink->bytes_left)
+	sink->cap_reached = size > sink->bytes_left;
+	if (sink->cap_reached)
 		return error_set(error,
 				 "output '%s' (%" PRIu64
 				 " bytes) is more than max_transfer_output_mb leaves",
@@ -186,10 +206,8 @@ int sink_copy(struct sink *sink, const char *path, const struct fsstat *stat, st
 	return -1;
 }
 
-int sink_symlink(struct sink *sink, const char *path, const char *target, const struct fsstat *stat,
-		 struct error *error)
+int sink_symlink(const struct sink *sink, const char *path, const char *target, struct error *error)
 {
-	struct timespec times[2] = {stat->mtime, stat->mtime};
 	char beside[NAME_MAX + 1];
 	const char *name;
 
@@ -198,8 +216,7 @@ int sink_symlink(struct sink *sink, const char *path, const char *target, const 
 		return -1;
 	name_beside(beside, sizeof(beside), name);
 	int failed = check_old(parent_fd, name) < 0 || symlinkat(target, parent_fd, beside);
-	if (!failed && (utimensat(parent_fd, beside, times, AT_SYMLINK_NOFOLLOW) ||
-			renameat(parent_fd, beside, parent_fd, name))) {
+	if (!failed && renameat(parent_fd, beside, parent_fd, name)) {
 		int saved_errno = errno;
 		unlinkat(parent_fd, beside, 0);
 		errno = saved_errno;
@@ -211,11 +228,30 @@ int sink_symlink(struct sink *sink, const char *path, const char *target, const 
 	return failed ? -1 : 0;
 }
 
+int sink_symlink_done(const struct sink *sink, const char *path, const struct timespec *mtime,
+		      struct error *error)
+{
+	struct timespec times[2] = {*mtime, *mtime};
+	const char *name;
+
+	int parent_fd = open_parent(sink, path, &name, error);
+	if (parent_fd < 0)
+		return -1;
+	int failed = utimensat(parent_fd, name, times, AT_SYMLINK_NOFOLLOW);
+	if (failed)
+		error_errno(error, "set the time of %s/%s", sink->directory, path);
+	close(parent_fd);
+	return failed;
+}
+
 int sink_directory_done(struct sink *sink, const char *path, const struct fsstat *stat,
 			struct error *error)
 {
-	int fd = open_beneath(sink, path, O_RDONLY | O_DIRECTORY);
+	int path_fd = walk(sink->directory_fd, path, strlen(path), false);
+	int fd = path_fd < 0 ? -1 : openat(path_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
+	if (path_fd >= 0)
+		close(path_fd);
 	if (fd < 0)
 		return error_errno(error, "open %s/%s", sink->directory, path);
 	int failed = set_metadata(fd, stat);
@@ -245,6 +281,16 @@ int sink_bytes(struct sink *sink, const char *path, const char *bytes, size_t le
 		length -= (size_t)written;
 	}
 	return sink_commit(&file, true, error);
+}
+
+static int open_beneath(const struct sink *sink, const char *path, uint64_t flags)
+{
+	struct open_how how = {
+		.flags = flags | O_CLOEXEC,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+	};
+
+	return (int)syscall(SYS_openat2, sink->directory_fd, *path ? path : ".", &how, sizeof(how));
 }
 
 int sink_open(const struct sink *sink, const char *path)

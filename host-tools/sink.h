@@ -1,8 +1,8 @@
 /*
  * sink: writes a job's outputs below one directory, and nowhere else.
  *
- * Paths come from a hostile disk: every one is opened beneath the directory with openat2 and
- * RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS. Regular files, directories and symlinks only; no set-id
+ * Paths come from a hostile disk: every one is opened beneath the directory, step by step, without
+ * ".." and without following a link. Regular files, directories and symlinks only; no set-id
  * or sticky bits; the owner is the caller. A file is written beside its name, then renamed; a
  * failed one is removed. What takes the place of another file is synced before; the rest is for
  * sink_sync.
@@ -21,6 +21,7 @@ struct sink {
 	const char *directory; /* its name in errors */
 	struct fsimage *image;
 	uint64_t bytes_left; /* RECORD_UNSET: no cap */
+	bool cap_reached;    /* why a copy failed */
 	/*
 	 * Told of each file before its data is copied, by its name for the time being, and of each
 	 * piece of data that is there; may be NULL. Non-zero, with ERROR set, stops the copy.
@@ -57,8 +58,11 @@ void sink_abandon(struct sink_file *file);
 /* Each puts one object at PATH. 0, or -1 with ERROR set. */
 int sink_directory(const struct sink *sink, const char *path, struct error *error);
 int sink_copy(struct sink *sink, const char *path, const struct fsstat *stat, struct error *error);
-int sink_symlink(struct sink *sink, const char *path, const char *target, const struct fsstat *stat,
+int sink_symlink(const struct sink *sink, const char *path, const char *target,
 		 struct error *error);
+/* Gives a symlink its time. Not for a confined child, whose times are set by descriptor only. */
+int sink_symlink_done(const struct sink *sink, const char *path, const struct timespec *mtime,
+		      struct error *error);
 /* Gives a directory its mode and time; after everything in it has been written. */
 int sink_directory_done(struct sink *sink, const char *path, const struct fsstat *stat,
 			struct error *error);
@@ -66,7 +70,8 @@ int sink_directory_done(struct sink *sink, const char *path, const struct fsstat
 int sink_bytes(struct sink *sink, const char *path, const char *bytes, size_t length,
 	       struct error *error);
 
-/* Opens what lies at PATH for reading, not through a link: its descriptor, or -1 with errno. */
+/* Opens what lies at PATH for reading, not through a link: its descriptor, or -1 with errno. Not
+ * for a confined child (openat2). */
 int sink_open(const struct sink *sink, const char *path);
 
 /*
