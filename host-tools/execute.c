@@ -17,6 +17,9 @@
 /* What the VM has beyond the job's limit and its machine's base: page structures. */
 #define VM_MEMORY_SHARE 32
 
+/* And for each processor: its stacks and its share of the kernel's caches. */
+#define VM_MEMORY_CPU_BYTES (1024 * 1024)
+
 static struct vm_outcome outcome;
 
 const struct log *execute_console(void)
@@ -37,6 +40,7 @@ bool execute_cancelled(void)
 static uint64_t vm_memory_bytes(const struct manifest *manifest, const struct image *image)
 {
 	return manifest->memory_limit_bytes + manifest->memory_limit_bytes / VM_MEMORY_SHARE +
+	       manifest->cpus * VM_MEMORY_CPU_BYTES +
 	       machine_find(image->machine)->memory_base_bytes;
 }
 

@@ -29,7 +29,7 @@ static const struct machine machines[] = {
 		/* Saves its calibration. */
 		.tcg_single_words = " nolapic_timer",
 		.tcg_needs_tsc = true,
-		/* A job fills its limit from 24 MiB on; with 16 the kernel does not boot. */
+		/* A job fills its limit from 24 MiB on; with 16 processors it did with 32. */
 		.memory_base_bytes = 32 * MIB,
 	},
 };

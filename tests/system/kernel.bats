@@ -69,3 +69,14 @@ load helper
 	run --separate-stderr -3 jobvm run --request-memory 8M -- sh -c 'echo ran; exit 3'
 	prints ran
 }
+
+@test "a VM has memory of its own for each of its processors" {
+	fake_qemu 'for word; do' '[ "$last" != -m ] || echo "memory: $word"' 'last=$word' done
+	sizes=()
+	for cpus in 1 64; do
+		run --separate-stderr -125 jobvm run --accel tcg --request-cpus $cpus -- true
+		[[ "$stderr" =~ memory:\ ([0-9]+)M ]]
+		sizes+=("${BASH_REMATCH[1]}")
+	done
+	[ $((sizes[1] - sizes[0])) -eq 63 ]
+}
