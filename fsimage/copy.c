@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define COPY_BUFFER_BYTES (1 << 20)
@@ -90,6 +91,22 @@ int64_t copy_at(int from_fd, uint64_t from_offset, int to_fd, uint64_t to_offset
 	int64_t rest =
 		copy_by_buffer(from_fd, from_offset + done, to_fd, to_offset + done, length - done);
 	return rest < 0 ? -1 : (int64_t)done + rest;
+}
+
+int copy_whole(int from_fd, int to_fd)
+{
+	struct stat stat;
+	off_t data, end = 0;
+
+	if (fstat(from_fd, &stat) || ftruncate(to_fd, stat.st_size))
+		return -1;
+	while ((data = lseek(from_fd, end, SEEK_DATA)) >= 0) {
+		end = lseek(from_fd, data, SEEK_HOLE);
+		if (end < 0 || copy_at(from_fd, data, to_fd, data, end - data) < 0)
+			return -1;
+	}
+	/* No more data, or a file that was cut off meanwhile. */
+	return errno == ENXIO ? 0 : -1;
 }
 
 bool is_full(long code)

@@ -1,5 +1,5 @@
 /*
- * copy: whole reads, writes and copies at offsets; private to fsimage.
+ * copy: whole reads, writes and copies at offsets.
  */
 #ifndef FSIMAGE_COPY_H
 #define FSIMAGE_COPY_H
@@ -21,6 +21,12 @@ int write_at(int fd, const void *bytes, size_t length, uint64_t offset);
  * or -1 with errno.
  */
 int64_t copy_at(int from_fd, uint64_t from_offset, int to_fd, uint64_t to_offset, uint64_t length);
+
+/*
+ * Makes the empty file behind TO_FD a copy of the regular file behind FROM_FD, holes kept.
+ * 0, or -1 with errno.
+ */
+int copy_whole(int from_fd, int to_fd);
 
 /* Whether errno CODE says that there is no room (left) where something was written. */
 bool is_full(long code);

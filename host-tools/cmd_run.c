@@ -147,6 +147,7 @@ static int run_once(const struct run *run, struct job *job, bool is_last, bool *
 		.digest_inputs = keeps_report(run, job),
 		.timeouts = run->timeouts,
 		.verbose = run->verbose,
+		.recovers = true,
 	};
 	memset(&disk, 0, sizeof(disk));
 	if (eventlog_executing(job, &error) ||
@@ -206,7 +207,7 @@ static int run_jobs(struct run *run)
 		int code = run_job(run, &run->request.jobs[i]);
 		if (exit_code == EXIT_SUCCESS)
 			exit_code = code;
-		if (code > EXIT_SIGNAL_BASE && execute_cancelled())
+		if (code >= EXIT_JOBVM_FAILED && execute_cancelled())
 			break;
 	}
 	return exit_code;

@@ -1,5 +1,4 @@
 /* jobvm start: boots a VM for a job disk and waits for its end. */
-#include <string.h>
 #include <unistd.h>
 
 #include "host-tools/execute.h"
@@ -7,22 +6,6 @@
 #include "host-tools/message.h"
 #include "host-tools/options.h"
 #include "host-tools/sidefile.h"
-
-/* The keys of a job that are decided where it runs; the rest is in the manifest. */
-static const char *const host_keys[] = {"jobvm_image", "jobvm_accel", "jobvm_require_isolation"};
-
-static void check_settings(const struct arguments *arguments)
-{
-	for (size_t i = 0; i < arguments->settings.count; i++) {
-		bool allowed = false;
-		for (size_t k = 0; k < sizeof(host_keys) / sizeof(host_keys[0]); k++)
-			allowed = allowed || strncmp(arguments->settings.items[i], host_keys[k],
-						     strlen(host_keys[k])) == 0;
-		if (!allowed)
-			message_usage("start", "'%s': the manifest on the job disk says that",
-				      arguments->settings.items[i]);
-	}
-}
 
 /* 0 when the disk behind FD has not run yet; else -1 with ERROR set. */
 static int check_fresh(int fd, const char *path, struct disk *disk, struct error *error)
@@ -33,7 +16,7 @@ static int check_fresh(int fd, const char *path, struct disk *disk, struct error
 	case 1:
 		return error_set(error,
 				 "%s: has been started before, and that run was cut off; "
-				 "pack the job again",
+				 "'jobvm collect' brings what it left; pack the job again",
 				 path);
 	default:
 		return -1;
@@ -42,6 +25,11 @@ static int check_fresh(int fd, const char *path, struct disk *disk, struct error
 		return error_set(error, "%s: %s", path, disk->problem);
 	if (disk->has_record)
 		return error_set(error, "%s: has run already; 'jobvm collect' brings its results",
+				 path);
+	if (disk->was_started)
+		return error_set(error,
+				 "%s: has been started before, and that run left no result; "
+				 "pack the job again",
 				 path);
 	return 0;
 }
@@ -55,6 +43,16 @@ static int open_fresh_disk(const char *path, struct disk *disk, struct error *er
 	disk_close(disk);
 	close(fd);
 	return -1;
+}
+
+/* The disk stays as it is. */
+static void say_recoverable(int fd, const char *path, struct disk *disk)
+{
+	struct error ignored;
+
+	if (disk_read(disk, fd, path, DISK_RESULTS, &ignored) == 1)
+		message_note("%s was not cleanly unmounted; 'jobvm collect' brings what it has",
+			     path);
 }
 
 static int run_disk(const char *path, const struct job *job, const struct timeouts *timeouts,
@@ -83,6 +81,8 @@ static int run_disk(const char *path, const struct job *job, const struct timeou
 	} else {
 		exit_code = report.exit_code;
 		report_say(&report);
+		if (!report_end_was_clean(&report))
+			say_recoverable(fd, path, &after);
 		if (sidefile_write(path, report.host, &error)) {
 			message_error("%s", error.text);
 			exit_code = EXIT_JOBVM_FAILED;
@@ -111,7 +111,7 @@ static int run_start(int argc, char **argv)
 	options_parse(&command_start, argc, argv, options, true, &arguments);
 	if (arguments.command || arguments.positional.count != 1)
 		message_usage("start", "exactly one job disk is needed");
-	check_settings(&arguments);
+	options_check_host_keys(&command_start, &arguments);
 	timeouts_check(&command_start, &timeouts);
 	job_init(&job);
 	options_apply(&command_start, &arguments, &job);

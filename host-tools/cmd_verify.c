@@ -159,7 +159,7 @@ static void show(const struct verification *v)
 	}
 	show_authenticity(v);
 	if (is_partial(v))
-		printf("partial: collecting stopped early, so outputs may be missing\n");
+		printf("partial: collecting stopped early or the job was cut off, so outputs may be missing\n");
 	if (check->difference_count > 0)
 		printf("not whole: %zu difference%s\n", check->difference_count,
 		       check->difference_count == 1 ? "" : "s");

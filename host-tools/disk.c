@@ -38,6 +38,7 @@ int disk_open_file(const char *path, bool for_start, struct error *error)
 /* What the child tells. */
 enum {
 	FRAME_UNCLEAN = CONFINED_FRAMES,
+	FRAME_STARTED,
 	FRAME_JOB_ID,	/* text */
 	FRAME_MANIFEST, /* bytes */
 	FRAME_RESULT,	/* bytes */
@@ -97,13 +98,25 @@ static int send_change(void *context, const struct change *change, struct error 
 	return confined_send(sending->answers, &frame, error);
 }
 
+/* Whether a guest ever laid out a workspace here. */
+static int send_started(struct fsimage *image, FILE *answers, struct error *error)
+{
+	static struct frame started = {.type = FRAME_STARTED};
+	struct fsstat stat;
+	int found = fsimage_lookup(image, JOBDISK_SCRATCH "/" SCRATCH_ROOT, &stat, error);
+
+	return found == 0 ? confined_send(answers, &started, error) : found < 0 ? -1 : 0;
+}
+
 static int send_results(const struct reading *reading, struct fsimage *image, FILE *answers,
 			struct error *error)
 {
 	struct sending sending = {.answers = answers};
-	int found = send_record(image, JOBDISK_RESULT, FRAME_RESULT, answers, error);
 
-	if (found < 0)
+	if (send_started(image, answers, error))
+		return -1;
+	int found = send_record(image, JOBDISK_RESULT, FRAME_RESULT, answers, error);
+	if (found < 0 && reading->parts == DISK_RESULTS)
 		return -1;
 	if (found > 0 && reading->parts == DISK_RESULTS)
 		return 0;
@@ -215,7 +228,7 @@ static void note_problem(struct disk *disk, const char *text)
 		snprintf(disk->problem, sizeof(disk->problem), "%s", text);
 }
 
-static void take_result(struct disk *disk, struct frame *frame)
+static void take_result(struct disk *disk, struct frame *frame, enum disk_parts parts)
 {
 	struct error problem;
 
@@ -226,7 +239,7 @@ static void take_result(struct disk *disk, struct frame *frame)
 	}
 	disk->has_record = true;
 	disk->has_result = parse_result(disk, frame, &problem) == 0;
-	if (!disk->has_result)
+	if (!disk->has_result && parts == DISK_RESULTS)
 		note_problem(disk, problem.text);
 }
 
@@ -252,13 +265,16 @@ static int take_frame(void *context, struct frame *frame, struct error *error)
 	case FRAME_UNCLEAN:
 		reading->unclean = true;
 		return 0;
+	case FRAME_STARTED:
+		disk->was_started = true;
+		return 0;
 	case FRAME_JOB_ID:
 		snprintf(disk->job_id, sizeof(disk->job_id), "%s", frame_get_text(frame));
 		return 0;
 	case FRAME_MANIFEST:
 		return take_manifest(disk, frame, error);
 	case FRAME_RESULT:
-		take_result(disk, frame);
+		take_result(disk, frame, reading->parts);
 		return 0;
 	case FRAME_CHANGE:
 		return take_change(disk, frame, error);

@@ -15,8 +15,9 @@ struct disk {
 	const char *name; /* in errors; the caller's too */
 	char job_id[37];  /* the file system's UUID */
 	struct manifest manifest;
-	bool has_record; /* PID 1 left a result record, */
-	bool has_result; /* and it is whole */
+	bool was_started; /* PID 1 laid out a workspace there */
+	bool has_record;  /* PID 1 left a result record, */
+	bool has_result;  /* and it is whole */
 	struct result result;
 	struct changes changes;
 	bool has_changes;
@@ -32,7 +33,7 @@ int disk_open_file(const char *path, bool for_start, struct error *error);
 
 enum disk_parts {
 	DISK_RESULTS, /* manifest, record and, where there is one, what the job changed */
-	DISK_PARTIAL, /* what the job changed also where there is no record */
+	DISK_PARTIAL, /* what the job changed also where there is no record, or none that is sane */
 };
 
 /*

@@ -6,12 +6,11 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "host-tools/accel.h"
-#include "host-tools/confine.h"
+#include "host-tools/boot.h"
 #include "host-tools/confined.h"
-#include "host-tools/find_image.h"
 #include "host-tools/inputs.h"
 #include "host-tools/message.h"
+#include "host-tools/recovery.h"
 #include "host-tools/vmm/machine.h"
 
 /* What the VM has beyond the job's limit and its machine's base: page structures. */
@@ -34,7 +33,7 @@ bool execute_output_closed(void)
 
 bool execute_cancelled(void)
 {
-	return outcome.cancel_signal != 0;
+	return outcome.cancel_signal != 0 || recovery_cancel_signal() != 0;
 }
 
 static uint64_t vm_memory_bytes(const struct manifest *manifest, const struct image *image)
@@ -65,13 +64,12 @@ static void show_stage(void *context, const char *stage)
 }
 
 static struct vm_options vm_options(const struct execution *execution,
-				    const struct manifest *manifest, const struct image *image,
-				    enum job_accel accel)
+				    const struct manifest *manifest, const struct boot *boot)
 {
 	return (struct vm_options){
-		.qemu = {.image = image,
-			 .accel = accel,
-			 .memory_bytes = vm_memory_bytes(manifest, image),
+		.qemu = {.image = &boot->image,
+			 .accel = boot->accel,
+			 .memory_bytes = vm_memory_bytes(manifest, &boot->image),
 			 .cpus = manifest->cpus,
 			 .job_disk_fd = execution->disk_fd},
 		.manifest = manifest,
@@ -83,19 +81,45 @@ static struct vm_options vm_options(const struct execution *execution,
 	};
 }
 
-void execute_read_disk(int disk_fd, const char *disk_name, const struct manifest *manifest,
-		       struct report *report, struct disk *disk)
+static void read_disk(const struct execution *execution, struct report *report, struct disk *disk)
 {
 	struct error problem = {""};
+	int fd = execution->disk_fd;
+	const char *name = execution->disk_name;
 
-	report->manifest = manifest;
-	/* A disk that was not unmounted is not parsed: its journal has not been replayed. */
-	if (report_end_was_clean(report) &&
-	    disk_read(disk, disk_fd, disk_name, DISK_RESULTS, &problem) == 0) {
+	if (disk_read(disk, fd, name, DISK_RESULTS, &problem) == 0) {
 		report->disk = disk;
 		error_set(&problem, "%s", disk->problem);
 	}
 	report_decide(report, problem.text[0] ? problem.text : NULL);
+	if (report->status == STATUS_INCOMPLETE && disk->was_started)
+		report->partial = recovery_read(disk, fd, name, &problem) == 0;
+}
+
+/* A disk that was not unmounted is not parsed before a guest's kernel has replayed its journal. */
+static void read_cut_off_disk(const struct execution *execution, const struct boot *boot,
+			      struct report *report, struct disk *disk)
+{
+	struct error problem;
+	int fd = execution->disk_fd;
+	const char *name = execution->disk_name;
+
+	report_decide(report, NULL);
+	if (!execution->recovers || !recovery_is_for(report->status) || execute_cancelled())
+		return;
+	int unread = disk_read(disk, fd, name, DISK_RESULTS, &problem);
+	bool tried = unread > 0;
+	if (!unread && !disk->was_started)
+		return;
+	if (tried)
+		unread = recovery_replace(boot, &execution->timeouts, fd, name, &problem);
+	if (!unread)
+		unread = recovery_read(disk, fd, name, &problem);
+	report->partial = !unread;
+	if (!unread)
+		report->disk = disk;
+	if (tried || unread)
+		report_note_recovery(report, tried, unread ? problem.text : NULL);
 }
 
 /* A guest whose kernel is the job's could change the inputs while they are read. */
@@ -141,28 +165,15 @@ int execute(const struct execution *execution, const struct manifest *manifest,
 {
 	char digest[DIGEST_HEX_BYTES];
 	struct inputs inputs;
-	struct image image;
+	struct boot boot;
 	time_t started_at = time(NULL);
 
 	if (confined_check(execution->disk_name, error) ||
-	    find_image(execution->job->image_path, &image, error))
+	    boot_prepare(execution->job, execution->job->image_path, &boot, error))
 		return -1;
-	if (verify_image(&image, error)) {
-		image_free(&image);
-		return -1;
-	}
-	int accel = accel_choose((enum job_accel)execution->job->accel,
-				 execution->job->require_hardware, &image, error);
-	if (accel < 0) {
-		image_free(&image);
-		return -1;
-	}
-	struct vm_options options = vm_options(execution, manifest, &image, (enum job_accel)accel);
-	if (confine_landlock_abi() == 0)
-		message_warning("this kernel has no Landlock: QEMU is confined by seccomp and its "
-				"user only");
+	struct vm_options options = vm_options(execution, manifest, &boot);
 	progress_phase("booting");
-	progress_show("%s", image.release);
+	progress_show("%s", boot.image.release);
 	int failed = start_inputs(execution, manifest, &inputs, error);
 	if (!failed)
 		failed = vm_run(&options, &outcome, error);
@@ -174,11 +185,15 @@ int execute(const struct execution *execution, const struct manifest *manifest,
 	if (!failed)
 		failed = disk_manifest_digest(manifest, digest, error);
 	if (!failed) {
-		report->host = report_host_section(&image, (enum job_accel)accel,
+		report->host = report_host_section(&boot.image, boot.accel,
 						   options.qemu.memory_bytes, &outcome, started_at);
 		json_object_set_new(report->host, REPORT_MANIFEST_DIGEST, json_string(digest));
 		report_inputs(execution, manifest, &inputs, report->host);
-		execute_read_disk(execution->disk_fd, execution->disk_name, manifest, report, disk);
+		report->manifest = manifest;
+		if (outcome.clean)
+			read_disk(execution, report, disk);
+		else
+			read_cut_off_disk(execution, &boot, report, disk);
 	}
 	if (execution->verbose && outcome.console.total_bytes > 0) {
 		char *console = log_text(&outcome.console);
@@ -187,6 +202,6 @@ int execute(const struct execution *execution, const struct manifest *manifest,
 			print_console(console);
 		free(console);
 	}
-	image_free(&image);
+	boot_free(&boot);
 	return failed;
 }

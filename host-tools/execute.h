@@ -13,13 +13,15 @@ struct execution {
 		stderr_to_file; /* not passed through live: a file gets it at the end */
 	bool digest_inputs;	/* for a report that is kept */
 	struct timeouts timeouts;
-	bool verbose; /* show the guest's console afterwards */
+	bool verbose;  /* show the guest's console afterwards */
+	bool recovers; /* after an unclean end the disk's place is taken by a recovered copy */
 };
 
 /*
  * Fills REPORT (zeroed by the caller, freed by it with report_free) with the verdict. DISK is
  * opened if it can be; the caller closes it. MANIFEST is what was packed, not what the disk says
- * afterwards. -1 with ERROR set when no VM could be started.
+ * afterwards. With `recovers`, `disk_fd` may be another file afterwards. -1 with ERROR set when no
+ * VM could be started.
  */
 int execute(const struct execution *execution, const struct manifest *manifest,
 	    struct report *report, struct disk *disk, struct error *error);
@@ -32,9 +34,5 @@ bool execute_output_closed(void);
 
 /* Whether a signal to us ended it. */
 bool execute_cancelled(void);
-
-/* Reads the results on DISK_FD into REPORT, whose `host` is set already, and decides. */
-void execute_read_disk(int disk_fd, const char *disk_name, const struct manifest *manifest,
-		       struct report *report, struct disk *disk);
 
 #endif

@@ -159,6 +159,21 @@ void options_parse(const struct command *command, int argc, char **argv,
 	}
 }
 
+void options_check_host_keys(const struct command *command, const struct arguments *arguments)
+{
+	static const char *const keys[] = {"jobvm_image", "jobvm_accel", "jobvm_require_isolation"};
+
+	for (size_t i = 0; i < arguments->settings.count; i++) {
+		bool allowed = false;
+		for (size_t k = 0; k < sizeof(keys) / sizeof(keys[0]); k++)
+			allowed = allowed || strncmp(arguments->settings.items[i], keys[k],
+						     strlen(keys[k])) == 0;
+		if (!allowed)
+			message_usage(command->name, "'%s': the manifest on the job disk says that",
+				      arguments->settings.items[i]);
+	}
+}
+
 void arguments_free(struct arguments *arguments)
 {
 	strings_clear(&arguments->positional);

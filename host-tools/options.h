@@ -18,7 +18,8 @@ struct command {
 };
 
 extern const struct command command_run, command_image_build, command_image_inspect, command_pack,
-	command_start, command_inspect, command_collect, command_verify, command_doctor;
+	command_start, command_inspect, command_collect, command_recover, command_verify,
+	command_doctor;
 
 /* An option that a command knows by itself. */
 struct option {
@@ -41,6 +42,12 @@ struct arguments {
  */
 void options_parse(const struct command *command, int argc, char **argv,
 		   const struct option *options, bool takes_job, struct arguments *arguments);
+
+/*
+ * For a command that takes a packed job: refuses, as a usage error, what the manifest says. What
+ * stays are the image and the accelerator.
+ */
+void options_check_host_keys(const struct command *command, const struct arguments *arguments);
 void arguments_free(struct arguments *arguments);
 
 /* Applies the settings to a job; a bad value ends the program as a usage error. */

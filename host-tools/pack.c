@@ -264,7 +264,7 @@ static int open_named(const char *directory, bool keep_name, struct packed *pack
 	return packed->fd;
 }
 
-static int open_disk(const char *path, struct packed *packed, struct error *error)
+int pack_open(const char *path, struct packed *packed, struct error *error)
 {
 	char copy[PATH_MAX];
 	const char *directory = pack_scratch_directory();
@@ -281,7 +281,7 @@ static int open_disk(const char *path, struct packed *packed, struct error *erro
 	return 0;
 }
 
-static void discard_disk(const struct packed *packed)
+void pack_discard(const struct packed *packed)
 {
 	close(packed->fd);
 	if (packed->temporary[0])
@@ -325,14 +325,14 @@ int pack_job(struct job *job, const char *path, const struct pack_options *optio
 	if (job->manifest.job_time_limit_ms < job->manifest.time_limit_ms)
 		job->manifest.time_limit_ms = job->manifest.job_time_limit_ms;
 	set_owners(&p);
-	if (open_disk(path, packed, error))
+	if (pack_open(path, packed, error))
 		return -1;
 	p.tree = fstree_new(&p.root_meta);
 	int failed = !p.tree ? error_set(error, "no memory for the list of inputs")
 			     : plan_disk(&p) || write_disk(&p, packed->fd,
 							   path ? path : pack_scratch_directory());
 	if (failed)
-		discard_disk(packed);
+		pack_discard(packed);
 	fstree_free(p.tree);
 	return failed ? -1 : 0;
 }

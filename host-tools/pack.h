@@ -33,6 +33,13 @@ struct pack_options {
 int pack_job(struct job *job, const char *path, const struct pack_options *options,
 	     struct packed *packed, struct error *error);
 
+/*
+ * Opens an empty file without a name as pack_job does. -1 with ERROR set and nothing to close.
+ * pack_discard closes it again, where it was not published.
+ */
+int pack_open(const char *path, struct packed *packed, struct error *error);
+void pack_discard(const struct packed *packed);
+
 /* Where job disks without a PATH go: $TMPDIR or /var/tmp. */
 const char *pack_scratch_directory(void);
 

@@ -219,6 +219,14 @@ json_t *report_host_section(const struct image *image, enum job_accel accel, uin
 	return host;
 }
 
+void report_note_recovery(struct report *report, bool tried, const char *problem)
+{
+	json_object_set_new(report->host, REPORT_RECOVERY,
+			    json_pack("{s:b, s:b, s:o}", "tried", tried, "succeeded",
+				      tried && !problem, "message",
+				      jsontext_new(problem ? problem : "")));
+}
+
 /* --- the verdict --- */
 
 static void decide(struct report *report, enum job_status status, const char *message)
@@ -410,6 +418,22 @@ static void say_limit(const struct report *report)
 	}
 }
 
+static const char *recovery_problem(const struct report *report)
+{
+	const json_t *recovery = json_object_get(report->host, REPORT_RECOVERY);
+	const char *message = json_string_value(json_object_get(recovery, "message"));
+
+	return message && *message ? message : NULL;
+}
+
+void report_say_recovery(const struct report *report)
+{
+	if (recovery_problem(report))
+		message_error("%s", recovery_problem(report));
+	else if (report->partial)
+		message_warning("the outputs are partial: the job was not seen to end");
+}
+
 void report_say(const struct report *report)
 {
 	const struct result *result = report_guest_result(report);
@@ -439,6 +463,7 @@ void report_say(const struct report *report)
 	default:
 		message_error("jobvm failed, not the job: %s: %s", status, report->message);
 	}
+	report_say_recovery(report);
 	if (result->stdout_truncated)
 		message_warning("the job's stdout was cut off at %" PRIu64 " bytes",
 				report->manifest->stdout_max_bytes);
@@ -475,6 +500,17 @@ static void show_status(const struct report *report)
 		print_escaped(stdout, report->message);
 	}
 	putchar('\n');
+}
+
+static void show_recovery(const struct report *report)
+{
+	if (recovery_problem(report)) {
+		printf("disk     ");
+		print_escaped(stdout, recovery_problem(report));
+		putchar('\n');
+	} else if (report->partial) {
+		printf("outputs  partial: the job was not seen to end\n");
+	}
 }
 
 static void show_command(const struct manifest *manifest)
@@ -514,6 +550,7 @@ static void show_manifest(const struct manifest *manifest)
 void report_show(const struct report *report)
 {
 	show_status(report);
+	show_recovery(report);
 	if (report->manifest)
 		show_manifest(report->manifest);
 	if (report->disk && report->disk->has_result) {

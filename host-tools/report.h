@@ -31,13 +31,17 @@ struct report {
 	struct strings missing; /* declared outputs that are not there */
 	struct strings skipped; /* outputs that cannot leave the disk: "PATH (fifo)" */
 	struct collected collected;
-	bool partial;			       /* collection stopped early, */
+	bool partial; /* collection stopped early, or the job was not seen to end; */
 	char partial_reason[ERROR_TEXT_BYTES]; /* for people, */
 	const char *partial_limit;	       /* at a limit: its key, or "files"; or NULL */
+	bool needs_recovery; /* the disk was not unmounted; recovery.h brings out what it has */
 };
 
 /* Key of the host section: the manifest that was started (disk_manifest_digest). */
 #define REPORT_MANIFEST_DIGEST "manifest_sha256"
+
+/* Key of the host section: what became of a disk that was not unmounted. */
+#define REPORT_RECOVERY "recovery"
 
 void report_free(struct report *report);
 
@@ -55,6 +59,12 @@ json_t *report_host_section(const struct image *image, enum job_accel accel, uin
 			    const struct vm_outcome *outcome, time_t started_at);
 
 /*
+ * Notes in the host section whether a recovery of the disk was TRIED, and why nothing can be read
+ * of it: PROBLEM, or NULL where it was read.
+ */
+void report_note_recovery(struct report *report, bool tried, const char *problem);
+
+/*
  * Decides the verdict from what the host saw (HOST, may be NULL) and what the disk says.
  * DISK_PROBLEM: why the disk's results cannot be used, or NULL.
  */
@@ -65,6 +75,9 @@ char *report_json(const struct report *report);
 
 /* Says on stderr how the job ended, where that is more than an exit code. */
 void report_say(const struct report *report);
+
+/* Says on stderr what came of a disk whose job was not seen to end. */
+void report_say_recovery(const struct report *report);
 
 /* Writes what a person wants to know to stdout. */
 void report_show(const struct report *report);

@@ -31,6 +31,14 @@ int sidefile_write(const char *path, const json_t *host, struct error *error)
 	return -1;
 }
 
+void sidefile_remove(const char *path)
+{
+	char name[PATH_MAX];
+
+	side_name(path, name, sizeof(name));
+	unlink(name);
+}
+
 int sidefile_read(const char *path, json_t **host, struct error *error)
 {
 	char name[PATH_MAX];

@@ -12,6 +12,9 @@
 /* Writes HOST beside the job disk PATH, atomically. 0, or -1 with ERROR set. */
 int sidefile_write(const char *path, const json_t *host, struct error *error);
 
+/* Removes it, if it is there. */
+void sidefile_remove(const char *path);
+
 /* Reads it: 0 and *HOST owned by the caller; 1 when there is none; -1 with ERROR set. */
 int sidefile_read(const char *path, json_t **host, struct error *error);
 

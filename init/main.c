@@ -6,30 +6,33 @@
 #include <unistd.h>
 
 #include "init/init.h"
+#include "jobdisk/layout.h"
 
 struct guest guest;
+static bool recovering;
 
 struct stage {
 	const char *name;
 	int (*run)(struct error *error);
+	bool in_recovery; /* all that a recovery of the job disk takes */
 };
 
 static const struct stage stages[] = {
-	{"load_modules", load_modules}, /* while an initramfs is still the root */
-	{"mount_api", mount_api},	  {"open_ports", open_ports},
-	{"mount_root", mount_root},	  {"wait_job_disk", wait_job_disk},
-	{"make_unique", make_unique},	  {"mount_job_disk", mount_job_disk},
-	{"read_manifest", read_manifest}, {"lay_out_workspace", lay_out_workspace},
-	{"apply_limits", apply_limits},	  {"start_job", start_job},
-	{"supervise", supervise},
+	{"load_modules", load_modules, true}, /* while an initramfs is still the root */
+	{"mount_api", mount_api, true},		 {"open_ports", open_ports, true},
+	{"mount_root", mount_root, false},	 {"wait_job_disk", wait_job_disk, true},
+	{"make_unique", make_unique, false},	 {"mount_job_disk", mount_job_disk, true},
+	{"read_manifest", read_manifest, false}, {"lay_out_workspace", lay_out_workspace, false},
+	{"apply_limits", apply_limits, false},	 {"start_job", start_job, false},
+	{"supervise", supervise, false},
 };
 
 /* Run whatever happened before. */
 static const struct stage last_stages[] = {
-	{"sync", sync_job_disk},
-	{"commit_result", commit_result},
-	{"unmount", unmount_all},
-	{"power_off", power_off},
+	{"sync", sync_job_disk, false},
+	{"commit_result", commit_result, false},
+	{"unmount", unmount_all, true},
+	{"power_off", power_off, true},
 };
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -49,6 +52,8 @@ static void note_timing(const char *stage)
 
 static int run_stage(const struct stage *stage, struct error *error)
 {
+	if (recovering && !stage->in_recovery)
+		return 0;
 	guest.stage = stage->name;
 	note_timing(stage->name);
 	control_send(CONTROL_STAGE, stage->name);
@@ -69,10 +74,13 @@ static void give_up(const struct error *error)
 	dprintf(STDERR_FILENO, "jobvm init: %s: %s\n", guest.stage, error->text);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
 	struct error error;
 
+	for (int i = 1; i < argc; i++)
+		if (strcmp(argv[i], GUEST_RECOVERY_WORD) == 0)
+			recovering = true;
 	guest.control_fd = guest.stdout_port_fd = guest.stderr_port_fd = guest.uevent_fd = -1;
 	guest.out.file_fd = guest.err.file_fd = -1;
 	guest.result = result_defaults();

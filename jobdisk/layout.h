@@ -46,6 +46,12 @@
 #define GUEST_INIT_DIR "/.jobvm"
 #define GUEST_INIT     GUEST_INIT_DIR "/init"
 
+/*
+ * A word of the kernel's command line, which the kernel hands on to PID 1: the job disk is only to
+ * be mounted, so that the kernel replays its journal, and unmounted.
+ */
+#define GUEST_RECOVERY_WORD "jobvm_recovery"
+
 /* Where the initrd keeps the modules that PID 1 loads, and the file that says in which order. */
 #define INITRD_MODULES	    "/modules"
 #define INITRD_MODULE_ORDER "/modules/order"

@@ -125,10 +125,11 @@ static void add_kernel(struct arguments *a, const struct qemu_options *options,
 	 * A panic resets at once, and -no-reboot makes that QEMU's end. Speculation does not
 	 * happen on an emulated processor, so its mitigations only cost there.
 	 */
-	add(a, "console=ttyS0 quiet panic=-1 reboot=t random.trust_cpu=on%s%s%s%s%s",
+	add(a, "console=ttyS0 quiet panic=-1 reboot=t random.trust_cpu=on%s%s%s%s%s%s",
 	    machine->kernel_words, tsc, tcg ? " mitigations=off" : "",
 	    tcg ? machine->tcg_words : "",
-	    tcg && options->cpus == 1 ? machine->tcg_single_words : "");
+	    tcg && options->cpus == 1 ? machine->tcg_single_words : "",
+	    options->recovery ? " " GUEST_RECOVERY_WORD : "");
 }
 
 /*

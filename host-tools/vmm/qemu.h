@@ -2,6 +2,7 @@
 #ifndef HOST_TOOLS_VMM_QEMU_H
 #define HOST_TOOLS_VMM_QEMU_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -14,6 +15,7 @@ struct qemu_options {
 	uint64_t memory_bytes;
 	uint64_t cpus;
 	int job_disk_fd; /* read-write; -1: the VM gets no job disk */
+	bool recovery;	 /* PID 1 is only to mount the job disk and unmount it */
 };
 
 /* Our ends of what QEMU was given. All are close-on-exec and non-blocking. */

@@ -209,7 +209,9 @@ static void on_word(struct vm *vm, const char *word, const char *argument)
 
 	if (strcmp(word, CONTROL_STAGE) == 0 && vm->options->on_stage) {
 		vm->options->on_stage(vm->options->on_stage_context, argument);
-	} else if (strcmp(word, CONTROL_READY) == 0) {
+	} else if (strcmp(word, CONTROL_READY) == 0 && !vm->options->qemu.recovery) {
+		/* A PID 1 that asks in a recovery does not know of recoveries: it would run a job.
+		 */
 		send_hello(vm);
 	} else if (strcmp(word, CONTROL_STARTED) == 0 && times->job_started == RECORD_UNSET) {
 		times->job_started = elapsed_ms(vm);
@@ -615,7 +617,7 @@ static void judge(struct vm *vm)
 	}
 	if (outcome->disk_errors > 0)
 		outcome->status = STATUS_VMM_FAILED;
-	else if (vm->unmounted)
+	else if (vm->unmounted && !(vm->options->qemu.recovery && outcome->fatal[0]))
 		outcome->clean = true;
 	else if (!vm->options->stop_at_first_word)
 		judge_guest_end(vm);

@@ -76,6 +76,17 @@ fake_qemu() {
 	chmod 755 "$qemu_directory/fake-qemu"
 }
 
+# hostile_vm LINE...: bash in which $control, $out and $err are the VM's ends of the ports.
+hostile_vm() {
+	printf '%s\n' '#!/bin/bash' \
+		'port() { printf "%s\n" "$@" | sed -n "s/^socket,id=jobvm\.$name,fd=//p"; }' \
+		'name=control; control=$(port "$@"); name=stdout; out=$(port "$@"); name=stderr; err=$(port "$@")' \
+		'say() { echo "$*" >&$control; }' "$@" >vm
+	use_qemu vm
+	mv vm "$qemu_directory"
+	chmod 755 "$qemu_directory/vm"
+}
+
 # start_job [OPTION]... -- COMMAND: runs it in the background, its stdout in the fifo `live` that
 # is open as descriptor 7; returns when the job has printed its first line. What a shell starts
 # in the background ignores SIGINT, hence env.

@@ -1,17 +1,6 @@
 # A VM in the attacker's hands: a program in QEMU's place says what it likes.
 load helper
 
-# hostile_vm LINE...: bash in which $control, $out and $err are the VM's ends of the ports.
-hostile_vm() {
-	printf '%s\n' '#!/bin/bash' \
-		'port() { printf "%s\n" "$@" | sed -n "s/^socket,id=jobvm\.$name,fd=//p"; }' \
-		'name=control; control=$(port "$@"); name=stdout; out=$(port "$@"); name=stderr; err=$(port "$@")' \
-		'say() { echo "$*" >&$control; }' "$@" >vm
-	use_qemu vm
-	mv vm "$qemu_directory"
-	chmod 755 "$qemu_directory/vm"
-}
-
 ends_as() {
 	[ "$(report .status)" = "$1" ]
 	[ "$(report .guest)" = null ]

@@ -1,7 +1,7 @@
 # The command line, without a VM.
 load helper
 
-commands=(run pack start inspect collect verify "image build" "image inspect" doctor)
+commands=(run pack start inspect collect recover verify "image build" "image inspect" doctor)
 
 @test "every command has a help" {
 	for command in "${commands[@]}"; do
@@ -42,7 +42,7 @@ commands=(run pack start inspect collect verify "image build" "image inspect" do
 		"run --user nobody -- true" "run --env NOVALUE -- true" "run --accel warp -- true" \
 		"run --request-memory 1K -- true" "run --privileged -- true" \
 		"run --arguments x -- true" "run --executable x -- true" "run --stdout f -o d -- true" "run --transfer-output-remaps a=/b -- true" \
-		"run --transfer-output-remaps a=../b -- true" "pack -- true" "pack -o a.img" "start" "start a b" "inspect" "collect x" "verify" "verify a b" "verify --key" \
+		"run --transfer-output-remaps a=../b -- true" "pack -- true" "pack -o a.img" "start" "start a b" "inspect" "collect x" "recover" "recover a b" "recover --user root a.img" "verify" "verify a b" "verify --key" \
 		"start --request-memory 1G a.img" "image" "image build" "image inspect" "doctor x" \
 		"image build -o i --size 0" "image build -o i --size big" "image build -o i --size 4097" \
 		"image build -o i --size 1.5" "image build -o i --size 16T" "image build -o i --size 99999999T"; do
