@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "host-tools/confined.h"
 #include "host-tools/recovery.h"
 #include "host-tools/sidefile.h"
 #include "jobdisk/layout.h"
@@ -95,6 +96,11 @@ int stored_open(const char *path, struct report *report, struct disk *disk, stru
 
 	if (fd < 0)
 		return -1;
+	/* That is not the disk's fault: no verdict on it. */
+	if (confined_check(path, error)) {
+		close(fd);
+		return -1;
+	}
 	int known = sidefile_read(path, &report->host, error);
 	int unread = known < 0 ? -1 : disk_read(disk, fd, path, DISK_RESULTS, error);
 	if (known >= 0 && !unread) {

@@ -186,3 +186,57 @@ is_gone() {
 	kill -KILL "$reader" "$jobvm_pid"
 	wait "$jobvm_pid" || true
 }
+
+without_landlock() {
+	$hang_guard "$build/host-programs/without-landlock" "$build/jobvm" "$@"
+}
+
+@test "a kernel without Landlock: no disk is read, and no job runs, unless that is wished" {
+	local sentence="this kernel has no Landlock"
+	jobvm pack -o fresh.img -- true
+	run --separate-stderr -125 without_landlock inspect "$BATS_FILE_TMPDIR/job.img"
+	says "$sentence"
+	run --separate-stderr -125 without_landlock collect -o out "$BATS_FILE_TMPDIR/job.img"
+	says "$sentence"
+	run --separate-stderr -125 without_landlock start fresh.img
+	says "$sentence"
+	run --separate-stderr -125 without_landlock run -- sh -c 'echo ran'
+	says "$sentence"
+	[ -z "$output" ]
+	run --separate-stderr -0 without_landlock inspect --without-landlock "$BATS_FILE_TMPDIR/job.img"
+	rm -rf out
+	run --separate-stderr -0 without_landlock collect --without-landlock -o out "$BATS_FILE_TMPDIR/job.img"
+	[ "$(cat out/output/file)" = data ]
+	[ "$(report .reader.landlock_abi)" -eq 0 ]
+	[ "$(report .reader.seccomp)" = true ]
+	run --separate-stderr -3 without_landlock run --without-landlock -o ran -- sh -c 'exit 3'
+	[ "$(report .host.landlock_abi ran/job.json)" -eq 0 ]
+	run --separate-stderr -0 without_landlock start --without-landlock fresh.img
+	run --separate-stderr -2 jobvm pack --without-landlock -o other.img -- true
+	says "unknown option"
+}
+
+@test "with Landlock, the report says so" {
+	jobvm collect -o out "$BATS_FILE_TMPDIR/job.img"
+	[ "$(report .reader.landlock_abi)" -gt 0 ]
+}
+
+# What strace sees of jobvm and its reader, behind the marker of the confinement.
+@test "collecting makes no mount, no process but the reader, and leaves the disk as it is" {
+	strace -o probe true || skip "this host does not let its user trace processes"
+	cp "$BATS_FILE_TMPDIR/job.img" job.img
+	sha256sum job.img >before
+	run --separate-stderr -0 strace -f -o trace "$build/jobvm" collect -o out job.img
+	sha256sum -c before
+	# Two readers: the listing, and the copying.
+	[ "$(grep -cE ' (clone3?|fork|vfork)\(' trace)" -eq 2 ]
+	[ "$(grep -cE ' seccomp\(SECCOMP_SET_MODE_FILTER, 0, \{' trace)" -eq 2 ]
+	! grep -E ' (mount|umount2|fsopen|fsmount|open_tree|move_mount|ptrace|bpf|connect|bind)\(' trace
+	! grep -E 'LOOP_|/dev/(loop|nbd|mapper)' trace
+	[ "$(grep -cE ' execve\(' trace)" -eq 1 ]
+	# Behind its filter the listing reader opens nothing, the copying one below its directory only.
+	awk '/ seccomp\(SECCOMP_SET_MODE_FILTER, 0, \{/ { confined[$1] = 1; next }
+		confined[$1] && / open(at|at2)?\(/' trace >opens
+	[ -s opens ]
+	! grep -vE ' openat\([0-9]+, "[^/"]*", ' opens
+}

@@ -38,7 +38,7 @@ int main(void)
 		0, 7, 0,    0,	  0,	4,    0,  4, 0,	   0xff, 0xff, 0xff, 0xff, 16,	0,
 		7, 0, 0xff, 0xff, 0xff, 0xff, 32, 0, 0,	   0,	 0xff, 0xff, 0xff, 0xff};
 	struct sockaddr_un address = {.sun_family = AF_UNIX, .sun_path = "socket"};
-	int flags = FS_IMMUTABLE_FL;
+	int immutable_fd, flags = 0;
 
 	umask(0);
 	file("set-user-id", 04755);
@@ -53,6 +53,9 @@ int main(void)
 	       bind(socket(AF_UNIX, SOCK_STREAM, 0), (struct sockaddr *)&address, sizeof(address)));
 	expect("device", mknod("device", S_IFCHR | 0666, makedev(1, 3)));
 	expect("block", mknod("block", S_IFBLK | 0666, makedev(254, 0)));
-	expect("immutable", ioctl(file("immutable", 0644), FS_IOC_SETFLAGS, &flags));
+	immutable_fd = file("immutable", 0644);
+	expect("flags", ioctl(immutable_fd, FS_IOC_GETFLAGS, &flags));
+	flags |= FS_IMMUTABLE_FL;
+	expect("immutable", ioctl(immutable_fd, FS_IOC_SETFLAGS, &flags));
 	return 0;
 }
