@@ -6,6 +6,7 @@
 #   make check     the unit tests and the quick system tests, without installing anything
 #   make check-hostile   job disks that lie, and what the tools make of them
 #   make sanitize  the unit and hostile tests under ASan and UBSan
+#   make fuzz      libFuzzer's harnesses under ASan and UBSan, FUZZ_SECONDS (60) each
 #   make lint      clang-format, clang-tidy, cppcheck
 #   make kernel    the tuned guest kernel (minutes), for 'jobvm image build --kernel tuned'
 #   make image-tuned  a guest image with it
@@ -22,6 +23,9 @@ B       := build
 Q := $(if $(V),,@)
 
 MUSL_CC ?= musl-gcc
+CLANG   ?= clang
+
+FUZZ_SANITIZERS := -fsanitize=fuzzer-no-link,address,undefined
 
 WARNINGS := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes \
 	-Wpointer-arith -Wcast-qual -Wwrite-strings -Wundef -Wvla -Wformat=2 -Wno-format-nonliteral \
@@ -37,6 +41,7 @@ BUILD_DEBS := gcc libc6-dev make pkg-config musl-tools linux-libc-dev libext2fs-
 	libseccomp-dev qemu-system-x86
 TEST_DEBS := bats parallel jq e2fsprogs libcmocka-dev sudo mandoc procps debootstrap git bindfs \
 	attr strace xfsprogs umoci mmdebstrap fakeroot fakechroot xz-utils zstd bzip2 disorderfs
+FUZZ_DEBS := clang libclang-rt-dev
 KERNEL_DEBS := bc bison flex libelf-dev patch xz-utils
 LINT_DEBS := clang-format clang-tidy cppcheck
 
@@ -61,6 +66,8 @@ init_obj   := $(init_src:%.c=$B/guest/%.o)
 # A unit test may use everything but the program's main.
 library_obj := $(filter-out $B/host/host-tools/jobvm.o $B/host/host-tools/cmd_%.o,$(host_obj))
 unit_tests := $(unit_src:tests/unit/%.c=$B/unit/%)
+fuzz_src   := $(wildcard tests/fuzz/fuzz_*.c)
+harnesses  := $(fuzz_src:tests/fuzz/%.c=$B/harnesses/%)
 # Programs that the system tests run as jobs.
 guest_programs := $(patsubst tests/system/guest/%.c,$B/guest-programs/%, \
 	$(wildcard tests/system/guest/*.c))
@@ -82,14 +89,14 @@ product_src := $(host_src) $(wildcard init/*.c)
 # Programs that the benchmarks measure.
 bench_src  := $(wildcard bench/*.c)
 bench_programs := $(bench_src:bench/%.c=$B/bench-programs/%)
-c_files    := $(product_src) $(unit_src) $(bench_src) \
+c_files    := $(product_src) $(unit_src) $(fuzz_src) $(bench_src) \
 	$(wildcard tests/system/guest/*.c tests/system/host/*.c tests/hostile/*.c)
-h_files    := $(wildcard $(ROOMS:%=%/*.h) init/*.h tests/unit/*.h tests/hostile/*.h)
+h_files    := $(wildcard $(ROOMS:%=%/*.h) init/*.h tests/unit/*.h tests/hostile/*.h tests/fuzz/*.h)
 man_pages  := $(wildcard docs/man/*.[15])
 
-.PHONY: all unit-tests hostile-tests sanitized-tests deps test-deps kernel-deps lint-deps kernel image-tuned \
-	run test check check-unit check-hostile check-system check-tuned lint format sanitize bench-programs \
-	install clean
+.PHONY: all unit-tests hostile-tests sanitized-tests fuzz-programs harnesses deps test-deps \
+	fuzz-deps kernel-deps lint-deps kernel image-tuned run test check check-unit check-hostile \
+	check-system check-tuned lint format sanitize fuzz bench-programs install clean
 .DELETE_ON_ERROR:
 
 all: $B/jobvm $B/image/image.json
@@ -125,7 +132,8 @@ $B/guest.flags: FORCE
 FORCE:
 
 -include $(host_obj:.o=.d) $(init_obj:.o=.d) $(unit_tests:=.d) $(bench_programs:=.d) \
-	$(hostile_obj:.o=.d) $(hostile_programs:=.d) $(exploited_obj:.o=.d) $(few_obj:.o=.d)
+	$(hostile_obj:.o=.d) $(hostile_programs:=.d) $(exploited_obj:.o=.d) $(few_obj:.o=.d) \
+	$(harnesses:=.d)
 
 # --- the default guest image ---
 
@@ -181,7 +189,9 @@ endef
 deps:
 	$(call install_debs,$(BUILD_DEBS))
 test-deps:
-	$(call install_debs,$(BUILD_DEBS) $(TEST_DEBS))
+	$(call install_debs,$(BUILD_DEBS) $(TEST_DEBS) $(FUZZ_DEBS))
+fuzz-deps:
+	$(call install_debs,$(BUILD_DEBS) $(FUZZ_DEBS))
 kernel-deps:
 	$(call install_debs,$(KERNEL_DEBS))
 lint-deps:
@@ -201,7 +211,8 @@ test: test-deps
 	@$(MAKE) --no-print-directory all unit-tests hostile-tests $(test_programs)
 	@$(MAKE) --no-print-directory sanitized-tests
 	@[ ! -e $B/kernel-tuned/vmlinux ] || $(MAKE) --no-print-directory image-tuned
-	tests/run unit hostile sanitized system $(if $(wildcard $B/kernel-tuned/vmlinux),tuned)
+	@$(MAKE) --no-print-directory fuzz-programs
+	tests/run unit hostile sanitized system $(if $(wildcard $B/kernel-tuned/vmlinux),tuned) fuzz
 
 check: all unit-tests $(test_programs)
 	tests/run unit quick
@@ -279,6 +290,29 @@ sanitized-tests:
 
 sanitize: sanitized-tests
 	tests/run sanitized
+
+# libFuzzer's harnesses, in a build of their own. Some have a part of the product compiled in, so
+# the rest is an archive: what a harness has itself is not taken from there.
+fuzz-programs:
+	@$(MAKE) --no-print-directory B=$B/fuzz CC='$(CLANG)' WARNINGS='-Wall -Wextra -Werror -Wno-string-plus-int' \
+		CFLAGS='-O1 -fno-omit-frame-pointer $(FUZZ_SANITIZERS) -fno-sanitize-recover=all' \
+		LDFLAGS='$(FUZZ_SANITIZERS)' HARDENED= harnesses
+
+harnesses: $(harnesses)
+
+$B/library.a: $(library_obj)
+	@rm -f $@
+	$Qar rcs $@ $^
+
+$B/harnesses/%: tests/fuzz/%.c $B/library.a $B/host.flags
+	@mkdir -p $(@D)
+	@echo '  FUZZ  $<'
+	$Q$(CC) $(host_cflags) $(CPPFLAGS) $(CFLAGS) $(host_ldflags) $(LDFLAGS) -fsanitize=fuzzer \
+		-MMD -MP -o $@ $< $B/library.a $(host_libs)
+
+fuzz: fuzz-deps
+	@$(MAKE) --no-print-directory fuzz-programs
+	FUZZ_SECONDS=$(or $(FUZZ_SECONDS),60) tests/run fuzz
 
 # The tests are only formatted: what they do to memory on purpose is what linters complain of.
 lint: lint-deps
