@@ -84,10 +84,15 @@ directory_has() {
 
 @test "the host ends a guest that is silent" {
 	make_inputs
-	run --separate-stderr -125 jobvm run -i in -i "$build/guest-programs/hang" -o out --user root \
-		--privileged --heartbeat-timeout 5 -- sh -c "${write_on/up*/up; ./hang}"
+	own_qemu
+	start_job -i in -o out --heartbeat-timeout 5 -- sh -c "$write_on"
+	kill -STOP "$(own_qemu_pid)"
+	end_job
+	[ "$code" -eq 125 ]
+	stderr=$(cat stderr)
 	recovered_as unresponsive
-	directory_has in out
+	! own_qemu_pid
+	directory_has in live out stderr
 }
 
 @test "jobvm is killed: collect reads a copy and leaves the disk as it is" {
