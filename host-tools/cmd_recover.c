@@ -181,7 +181,9 @@ const struct command command_recover = {
 		"  --accel auto|kvm|tcg\n"
 		"  --require-isolation hardware\n"
 		"  --boot-timeout SECONDS, --heartbeat-timeout SECONDS\n"
+		"  --without-landlock   also where this kernel has no Landlock to confine with\n"
 		"  --quiet              no warnings, notes or progress\n\n"
 		"Exit code: 0 when the disk was recovered, 125 when not.\n",
 	.run = run_recover,
+	.reads_disk = true,
 };

@@ -138,6 +138,9 @@ static json_t *json_collected(const struct collected *collected)
 	return array;
 }
 
+/* Why outputs are partial whose collection was not. */
+static const char not_seen[] = "the job was not seen to end";
+
 static json_t *json_outputs(const struct report *report)
 {
 	json_t *outputs = json_object();
@@ -151,7 +154,8 @@ static json_t *json_outputs(const struct report *report)
 	json_object_set_new(outputs, "partial", json_boolean(report->partial));
 	if (report->partial)
 		json_object_set_new(outputs, "partial_reason",
-				    jsontext_new(report->partial_reason));
+				    jsontext_new(report->partial_reason[0] ? report->partial_reason
+									   : not_seen));
 	if (report->partial && report->partial_limit)
 		json_object_set_new(outputs, "partial_limit", json_string(report->partial_limit));
 	if (report->disk->changes.cut_off)
@@ -431,7 +435,7 @@ void report_say_recovery(const struct report *report)
 	if (recovery_problem(report))
 		message_error("%s", recovery_problem(report));
 	else if (report->partial)
-		message_warning("the outputs are partial: the job was not seen to end");
+		message_warning("the outputs are partial: %s", not_seen);
 }
 
 void report_say(const struct report *report)
@@ -509,7 +513,7 @@ static void show_recovery(const struct report *report)
 		print_escaped(stdout, recovery_problem(report));
 		putchar('\n');
 	} else if (report->partial) {
-		printf("outputs  partial: the job was not seen to end\n");
+		printf("outputs  partial: %s\n", not_seen);
 	}
 }
 

@@ -11,7 +11,8 @@ partial_in() {
 	seq 100000000 | cmp -n "$(tr -d '\0' <"$1/output/lines" | wc -c)" - "$1/output/lines"
 	[ "$(cat "$1/output/answer")" = 42 ]
 	[ "$(report '.outputs.deleted[].path' "$1/job.json")" = in/old ]
-	[ "$(report .outputs.partial "$1/job.json")" = true ]
+	[ "$(report '.outputs | .partial, .partial_reason' "$1/job.json")" = \
+		$'true\nthe job was not seen to end' ]
 	[ "$(report .exit_code "$1/job.json")" -eq 125 ]
 }
 
