@@ -162,9 +162,11 @@ static void make_attributes(void)
 		if (i % 3 == 0)
 			(void)setxattr(path, "security.capability", capability, 20, 0);
 		if (i % 5 == 0)
-			(void)setxattr(path, "system.posix_acl_access", access_list, sizeof(access_list), 0);
+			(void)setxattr(path, "system.posix_acl_access", access_list,
+				       sizeof(access_list), 0);
 	}
-	(void)setxattr("source/xattrs", "system.posix_acl_default", access_list, sizeof(access_list), 0);
+	(void)setxattr("source/xattrs", "system.posix_acl_default", access_list,
+		       sizeof(access_list), 0);
 }
 
 static void make_special_files(void)
