@@ -94,6 +94,8 @@ load helper
 	read -r -u 7 first_line
 	kill -KILL "$jobvm_pid"
 	end_job
+	# QEMU dies with jobvm, and has the disk until then.
+	flock --shared job.img true
 	run --separate-stderr -0 jobvm inspect job.img
 	[[ "$output" == *"incomplete"*"cut off"* ]]
 	[ "$(jobvm inspect --json job.img | jq -r .status)" = incomplete ]
