@@ -149,11 +149,6 @@ static void make_empty_directories(void)
 /* Those that this host and user may have; the others are left out on both sides. */
 static void make_attributes(void)
 {
-	static const uint8_t capability[20] = {1, 0, 0, 2, 0, 0x20};
-	static const uint8_t list[] = {
-		2, 0, 0,    0,	  1,	0,    6,    0, 0xff, 0xff, 0xff, 0xff, 2,    0,	   4,
-		0, 5, 0,    0,	  0,	4,    0,    4, 0,    0xff, 0xff, 0xff, 0xff, 0x10, 0,
-		4, 0, 0xff, 0xff, 0xff, 0xff, 0x20, 0, 4,    0,	   0xff, 0xff, 0xff, 0xff};
 	char path[64], value[3000];
 
 	memset(value, 'v', sizeof(value));
@@ -167,9 +162,11 @@ static void make_attributes(void)
 		if (i % 3 == 0)
 			(void)setxattr(path, "security.capability", capability, 20, 0);
 		if (i % 5 == 0)
-			(void)setxattr(path, "system.posix_acl_access", list, sizeof(list), 0);
+			(void)setxattr(path, "system.posix_acl_access", access_list,
+				       sizeof(access_list), 0);
 	}
-	(void)setxattr("source/xattrs", "system.posix_acl_default", list, sizeof(list), 0);
+	(void)setxattr("source/xattrs", "system.posix_acl_default", access_list,
+		       sizeof(access_list), 0);
 }
 
 static void make_special_files(void)
