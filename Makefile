@@ -72,7 +72,7 @@ harnesses  := $(fuzz_src:tests/fuzz/%.c=$B/harnesses/%)
 guest_programs := $(patsubst tests/system/guest/%.c,$B/guest-programs/%, \
 	$(wildcard tests/system/guest/*.c))
 # Hostile job disks: programs, and what these share.
-hostile_programs := $(patsubst %,$B/hostile/%,hostile_image read_image test_kinds)
+hostile_programs := $(patsubst %,$B/hostile/%,hostile_image read_image test_kinds mutate)
 hostile_obj := $(patsubst tests/hostile/%.c,$B/host/tests/hostile/%.o, \
 	$(filter-out tests/hostile/exploit.c $(hostile_programs:$B/hostile/%=tests/hostile/%.c), \
 	$(wildcard tests/hostile/*.c)))

@@ -9,7 +9,8 @@
  *
  * Bounds on what one open image may make of its reader, which are errors when they are reached:
  * - depth of directories: 4096;
- * - names that are listed, in all: 262,144; the bytes of their paths: 32 MiB;
+ * - names that are listed, in all: their paths with 128 bytes more for each, 36 MiB; that is
+ *   250,000 names in directories that are not deep;
  * - one directory: 1 GiB; directories that are read, for lists and lookups in all: 8 GiB;
  * - one file: 1,048,576 extents;
  * - blocks of all files that are read, each counted once: as many as the image has, so that files

@@ -256,13 +256,11 @@ static int count_name(struct list *list, size_t name_bytes, struct error *error)
 {
 	struct fsimage *image = list->image;
 
-	image->listed_path_bytes += find_directory(image, list->directory)->path_bytes + name_bytes;
-	if (++image->listed_entries > LISTED_ENTRIES_MAX)
-		return error_set(error, "%s has more than %llu names", image->name,
-				 LISTED_ENTRIES_MAX);
-	if (image->listed_path_bytes > LISTED_PATH_BYTES_MAX)
-		return error_set(error, "%s has more than %llu bytes of names", image->name,
-				 LISTED_PATH_BYTES_MAX);
+	image->listed_bytes +=
+		find_directory(image, list->directory)->path_bytes + name_bytes + LISTED_NAME_BYTES;
+	if (image->listed_bytes > LISTED_BYTES_MAX)
+		return error_set(error, "%s has more names or longer paths than can be listed",
+				 image->name);
 	return 0;
 }
 

@@ -19,13 +19,16 @@
 #define IMAGE_BLOCK_BYTES (1 << IMAGE_BLOCK_BITS)
 
 /* Bounds on what one image may make the reader do. */
-#define DIRECTORY_DEPTH_MAX   4096
-#define DIRECTORY_BYTES_MAX   (1ULL << 30)
-#define SCANNED_BLOCKS_MAX    (2ULL << 20) /* of directories, by all lists and lookups */
-#define MAP_EXTENTS_MAX	      (1U << 20)   /* of one file */
-/* By all lists, with the paths of what was listed: callers keep them. */
-#define LISTED_ENTRIES_MAX    (256ULL << 10)
-#define LISTED_PATH_BYTES_MAX (32ULL << 20)
+#define DIRECTORY_DEPTH_MAX 4096
+#define DIRECTORY_BYTES_MAX (1ULL << 30)
+#define SCANNED_BLOCKS_MAX  (2ULL << 20) /* of directories, by all lists and lookups */
+#define MAP_EXTENTS_MAX	    (1U << 20)	 /* of one file */
+/*
+ * By all lists: the paths of what was listed, and so much more for each. Callers keep these: what
+ * they need is six times this.
+ */
+#define LISTED_BYTES_MAX    (36ULL << 20)
+#define LISTED_NAME_BYTES   128
 
 /* COUNT blocks of a file from LOGICAL on are at PHYSICAL. */
 struct map_extent {
@@ -53,7 +56,7 @@ struct fsimage {
 	void *mapped;		 /* tsearch(3): the inodes of all that ever were */
 	uint64_t mapped_blocks;	 /* of these, together */
 	void *directories;	 /* tsearch(3): where each directory was found */
-	uint64_t listed_entries, listed_path_bytes, scanned_blocks;
+	uint64_t listed_bytes, scanned_blocks;
 	uint64_t compared_bytes;
 };
 

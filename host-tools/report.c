@@ -94,73 +94,34 @@ static json_t *json_record(const struct record_schema *schema, const void *recor
 	return object;
 }
 
-static json_t *json_changes(const struct changes *changes, enum change_kind kind)
+static json_t *json_change(const struct change *change)
 {
-	json_t *array = json_array();
+	json_t *object = json_object();
+	char mode[8];
 
-	for (size_t i = 0; i < changes->count; i++) {
-		const struct change *change = &changes->items[i];
-		char mode[8];
-		if (change->kind != kind)
-			continue;
-		json_t *object = json_object();
-		jsontext_set(object, "path", change->path);
-		json_object_set_new(object, "type", json_string(file_type_name(change->stat.mode)));
-		if (S_ISREG(change->stat.mode))
-			json_object_set_new(object, "size_bytes",
-					    json_number(change->stat.size_bytes));
-		snprintf(mode, sizeof(mode), "%04o", change->stat.mode & 07777);
-		json_object_set_new(object, "mode", json_string(mode));
-		json_array_append_new(array, object);
-	}
-	return array;
+	jsontext_set(object, "path", change->path);
+	json_object_set_new(object, "type", json_string(file_type_name(change->stat.mode)));
+	if (S_ISREG(change->stat.mode))
+		json_object_set_new(object, "size_bytes", json_number(change->stat.size_bytes));
+	snprintf(mode, sizeof(mode), "%04o", change->stat.mode & 07777);
+	json_object_set_new(object, "mode", json_string(mode));
+	return object;
 }
 
-static json_t *json_collected(const struct collected *collected)
+static json_t *json_collected_item(const struct collected_item *item)
 {
-	json_t *array = json_array();
+	json_t *object = json_object();
 
-	for (size_t i = 0; i < collected->count; i++) {
-		const struct collected_item *item = &collected->items[i];
-		json_t *object = json_object();
-		jsontext_set(object, "path", item->path);
-		json_object_set_new(object, "type", json_string(file_type_name(item->type)));
-		if (S_ISREG(item->type))
-			json_object_set_new(object, "size_bytes", json_number(item->size_bytes));
-		if (S_ISREG(item->type))
-			json_object_set_new(object, "sha256",
-					    *item->sha256 ? json_string(item->sha256)
-							  : json_null());
-		if (item->target)
-			jsontext_set(object, "target", item->target);
-		json_array_append_new(array, object);
-	}
-	return array;
-}
-
-/* Why outputs are partial whose collection was not. */
-static const char not_seen[] = "the job was not seen to end";
-
-static json_t *json_outputs(const struct report *report)
-{
-	json_t *outputs = json_object();
-
-	for (enum change_kind kind = CHANGE_CREATED; kind <= CHANGE_DELETED; kind++)
-		json_object_set_new(outputs, change_kind_name(kind),
-				    json_changes(&report->disk->changes, kind));
-	json_object_set_new(outputs, "collected", json_collected(&report->collected));
-	json_object_set_new(outputs, "missing", json_strings(&report->missing));
-	json_object_set_new(outputs, "skipped", json_strings(&report->skipped));
-	json_object_set_new(outputs, "partial", json_boolean(report->partial));
-	if (report->partial)
-		json_object_set_new(outputs, "partial_reason",
-				    jsontext_new(report->partial_reason[0] ? report->partial_reason
-									   : not_seen));
-	if (report->partial && report->partial_limit)
-		json_object_set_new(outputs, "partial_limit", json_string(report->partial_limit));
-	if (report->disk->changes.cut_off)
-		json_object_set_new(outputs, "cut_off", json_true());
-	return outputs;
+	jsontext_set(object, "path", item->path);
+	json_object_set_new(object, "type", json_string(file_type_name(item->type)));
+	if (S_ISREG(item->type))
+		json_object_set_new(object, "size_bytes", json_number(item->size_bytes));
+	if (S_ISREG(item->type))
+		json_object_set_new(object, "sha256",
+				    *item->sha256 ? json_string(item->sha256) : json_null());
+	if (item->target)
+		jsontext_set(object, "target", item->target);
+	return object;
 }
 
 /* --- the host's section --- */
@@ -326,43 +287,141 @@ static json_t *json_reader(void)
 	return reader;
 }
 
-char *report_json(const struct report *report)
+/*
+ * The report's text while it grows. Outputs may be very many: each is an object of jansson's, which
+ * takes much more memory than its text, only while it is written.
+ */
+struct text {
+	FILE *stream;
+	int depth;     /* of objects and arrays that are open */
+	bool is_empty; /* nothing is in the innermost one yet */
+	bool failed;
+};
+
+/* json_dump_callback_t: line by line, for the object is not the outermost. */
+static int write_indented(const char *bytes, size_t size, void *context)
 {
-	json_t *root = json_object();
+	const struct text *text = context;
+
+	for (size_t i = 0; i < size; i++) {
+		fputc(bytes[i], text->stream);
+		if (bytes[i] == '\n')
+			fprintf(text->stream, "%*s", 2 * text->depth, "");
+	}
+	return 0;
+}
+
+static void start_item(struct text *text, const char *name)
+{
+	fprintf(text->stream, "%s\n%*s", text->is_empty ? "" : ",", 2 * text->depth, "");
+	if (name)
+		fprintf(text->stream, "\"%s\": ", name);
+	text->is_empty = false;
+}
+
+/* Adds VALUE, which is now the text's, to the object (under NAME) or array that is open. */
+static void put(struct text *text, const char *name, json_t *value)
+{
+	start_item(text, name);
+	if (json_dump_callback(value, write_indented, text, JSON_INDENT(2) | JSON_ENCODE_ANY))
+		text->failed = true;
+	json_decref(value);
+}
+
+static void open_bracket(struct text *text, const char *name, char bracket)
+{
+	if (text->depth)
+		start_item(text, name);
+	fputc(bracket, text->stream);
+	text->depth++;
+	text->is_empty = true;
+}
+
+static void close_bracket(struct text *text, char bracket)
+{
+	text->depth--;
+	if (!text->is_empty)
+		fprintf(text->stream, "\n%*s", 2 * text->depth, "");
+	fputc(bracket, text->stream);
+	text->is_empty = false;
+}
+
+static void put_changes(struct text *text, const struct changes *changes, enum change_kind kind)
+{
+	open_bracket(text, change_kind_name(kind), '[');
+	for (size_t i = 0; i < changes->count; i++)
+		if (changes->items[i].kind == kind)
+			put(text, NULL, json_change(&changes->items[i]));
+	close_bracket(text, ']');
+}
+
+/* Why outputs are partial whose collection was not. */
+static const char not_seen[] = "the job was not seen to end";
+
+static void put_outputs(struct text *text, const struct report *report)
+{
+	open_bracket(text, "outputs", '{');
+	for (enum change_kind kind = CHANGE_CREATED; kind <= CHANGE_DELETED; kind++)
+		put_changes(text, &report->disk->changes, kind);
+	open_bracket(text, "collected", '[');
+	for (size_t i = 0; i < report->collected.count; i++)
+		put(text, NULL, json_collected_item(&report->collected.items[i]));
+	close_bracket(text, ']');
+	put(text, "missing", json_strings(&report->missing));
+	put(text, "skipped", json_strings(&report->skipped));
+	put(text, "partial", json_boolean(report->partial));
+	if (report->partial)
+		put(text, "partial_reason",
+		    jsontext_new(report->partial_reason[0] ? report->partial_reason : not_seen));
+	if (report->partial && report->partial_limit)
+		put(text, "partial_limit", json_string(report->partial_limit));
+	if (report->disk->changes.cut_off)
+		put(text, "cut_off", json_true());
+	close_bracket(text, '}');
+}
+
+static void put_report(struct text *text, const struct report *report)
+{
 	const struct disk *disk = report->disk;
 
-	json_object_set_new(root, "format_version", json_integer(REPORT_FORMAT_VERSION));
+	put(text, "format_version", json_integer(REPORT_FORMAT_VERSION));
 	if (report->manifest)
-		json_object_set_new(root, "job_id", jsontext_new(report->manifest->job_id));
-	json_object_set_new(root, "status",
-			    report->has_run ? json_string(job_status_words[report->status])
-					    : json_null());
-	json_object_set_new(root, "message", jsontext_new(report->message));
-	json_object_set_new(root, "exit_code",
-			    report->has_run ? json_integer(report->exit_code) : json_null());
+		put(text, "job_id", jsontext_new(report->manifest->job_id));
+	put(text, "status",
+	    report->has_run ? json_string(job_status_words[report->status]) : json_null());
+	put(text, "message", jsontext_new(report->message));
+	put(text, "exit_code", report->has_run ? json_integer(report->exit_code) : json_null());
 	/* Whether the job itself could have written what follows. */
 	if (report->manifest)
-		json_object_set_new(root, "guest_is_job",
-				    json_boolean(report->manifest->privileged));
-	json_object_set_new(root, "guest",
-			    disk && disk->has_result ? json_record(&result_schema, &disk->result)
-						     : json_null());
-	json_object_set_new(root, "host", report->host ? json_incref(report->host) : json_null());
-	json_object_set_new(root, "outputs",
-			    disk && disk->has_changes ? json_outputs(report) : json_null());
-	json_object_set_new(root, "reader", json_reader());
-	json_object_set_new(root, "manifest",
-			    report->manifest ? json_record(&manifest_schema, report->manifest)
-					     : json_null());
-	char *text = json_dumps(root, JSON_INDENT(2));
-	json_decref(root);
-	if (!text)
+		put(text, "guest_is_job", json_boolean(report->manifest->privileged));
+	put(text, "guest",
+	    disk && disk->has_result ? json_record(&result_schema, &disk->result) : json_null());
+	put(text, "host", report->host ? json_incref(report->host) : json_null());
+	if (disk && disk->has_changes)
+		put_outputs(text, report);
+	else
+		put(text, "outputs", json_null());
+	put(text, "reader", json_reader());
+	put(text, "manifest",
+	    report->manifest ? json_record(&manifest_schema, report->manifest) : json_null());
+}
+
+char *report_json(const struct report *report)
+{
+	char *json = NULL;
+	size_t length;
+	struct text text = {.stream = open_memstream(&json, &length)};
+
+	if (!text.stream)
 		return NULL;
-	char *line = NULL;
-	if (asprintf(&line, "%s\n", text) < 0)
-		line = NULL;
-	free(text);
-	return line;
+	open_bracket(&text, NULL, '{');
+	put_report(&text, report);
+	close_bracket(&text, '}');
+	fputc('\n', text.stream);
+	if (fclose(text.stream) == 0 && !text.failed)
+		return json;
+	free(json);
+	return NULL;
 }
 
 static double seconds(uint64_t microseconds)

@@ -7,7 +7,7 @@
 
 #include "tests/hostile/kinds.h"
 
-#define TOO_MANY "has more than"
+#define TOO_MANY "has more names"
 #define TOO_LONG "is too long"
 
 /* COUNT entries in output/alpha, all for output/victim, under names of LENGTH bytes. */
@@ -34,6 +34,12 @@ static void entries_10m(struct craft *craft)
 static void names_100k(struct craft *craft)
 {
 	add_many_names(craft, 100000, 8);
+}
+
+/* As many as the reader lists, with the good image's own. */
+static void names_most(struct craft *craft)
+{
+	add_many_names(craft, 245000, 8);
 }
 
 static void long_names(struct craft *craft)
@@ -69,7 +75,7 @@ static void depth_100000(struct craft *craft)
 }
 
 /* Many names at the end of the longest path: each is short, and each path is long. */
-static void long_paths(struct craft *craft)
+static void add_long_paths(struct craft *craft, unsigned count)
 {
 	uint32_t victim = craft_find(craft, "output/victim");
 	uint32_t last = nest(craft, 15, 255);
@@ -78,11 +84,22 @@ static void long_paths(struct craft *craft)
 	char name[32];
 
 	names_start(&names, craft, last, parent);
-	for (unsigned i = 0; i < 200000; i++) {
+	for (unsigned i = 0; i < count; i++) {
 		snprintf(name, sizeof(name), "%u", i);
 		names_add(&names, victim, EXT2_FT_REG_FILE, name, strlen(name));
 	}
 	names_end(&names);
+}
+
+static void long_paths(struct craft *craft)
+{
+	add_long_paths(craft, 200000);
+}
+
+/* Just what the reader lists. */
+static void long_paths_most(struct craft *craft)
+{
+	add_long_paths(craft, 9000);
 }
 
 /* Directories that each have no more than their own block. */
@@ -203,6 +220,8 @@ static void broken_twins(struct craft *craft)
 
 const struct kind large_kinds[] = {
 	{"names_100k", .craft = names_100k, .free_blocks = 500, .read = FINE},
+	{"names_most", .craft = names_most, .free_blocks = 1200, .read = FINE},
+	{"long_paths_most", .craft = long_paths_most, .free_blocks = 200, .read = FINE},
 	{"entries_10m", .craft = entries_10m, .free_blocks = 42000, .read = TOO_MANY},
 	{"long_names", .craft = long_names, .free_blocks = 28000, .read = TOO_MANY},
 	{"depth_100000", .craft = depth_100000, .free_blocks = 100100, .free_inodes = 100100,
