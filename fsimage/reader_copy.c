@@ -20,11 +20,11 @@ struct piece {
 static struct piece find_piece(const struct file_map *map, uint64_t offset, uint64_t length)
 {
 	size_t found = map_find(map, offset / IMAGE_BLOCK_BYTES);
-	const struct map_extent *extent = &map->extents[found];
 
 	if (found == map->count)
 		return (struct piece){.length = length};
 
+	const struct map_extent *extent = &map->extents[found];
 	uint64_t start = (uint64_t)extent->logical * IMAGE_BLOCK_BYTES;
 	uint64_t end = start + (uint64_t)extent->count * IMAGE_BLOCK_BYTES;
 

@@ -38,13 +38,13 @@ int disk_open_file(const char *path, bool for_start, struct error *error)
 /* What the child tells. */
 enum {
 	FRAME_UNCLEAN = CONFINED_FRAMES,
-	FRAME_STARTED,
 	FRAME_JOB_ID,	/* text */
 	FRAME_MANIFEST, /* bytes */
 	FRAME_RESULT,	/* bytes */
 	FRAME_CHANGE,	/* kind, struct fsstat, path */
 	FRAME_PROBLEM,	/* text */
 	FRAME_CUT_OFF,	/* there are more changes than CHANGES_MAX */
+	FRAME_STARTED,	/* a guest laid out a workspace */
 };
 
 struct reading {
