@@ -6,17 +6,17 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-bool measure_has_memory(void)
+bool measure_is_sanitized(void)
 {
 #ifdef __SANITIZE_ADDRESS__
-	return false;
-#else
 	return true;
+#else
+	return false;
 #endif
 }
 
 /* A sanitizer makes everything a few times slower. */
-#define CPU_FACTOR (measure_has_memory() ? 1 : 5)
+#define CPU_FACTOR (measure_is_sanitized() ? 5 : 1)
 
 void measure_limit_cpu(void)
 {

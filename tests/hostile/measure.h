@@ -13,8 +13,8 @@
 /* Ends the calling process, a child, when it has used more processor time than allowed. */
 void measure_limit_cpu(void);
 
-/* Whether this build measures memory: that of a sanitizer's is not the program's. */
-bool measure_has_memory(void);
+/* Whether memory is not the program's own, and no child of it can be confined. */
+bool measure_is_sanitized(void);
 
 struct measured {
 	bool exited;
