@@ -19,8 +19,8 @@
 #define MEMORY_BYTES (240ULL << 20)
 
 /* A disk of a job that behaved takes a fraction of this, however slow the host. */
-#define CPU_SECONDS	   10
-#define CPU_SECONDS_PER_GB 2
+#define CPU_SECONDS	    10
+#define CPU_SECONDS_PER_GIB 2
 
 /* What the parent takes from it: a million files with their paths are a quarter of that. */
 #define ANSWERS_BYTES_MAX (1ULL << 30)
@@ -121,7 +121,7 @@ static int limit_resources(const struct confined *confined)
 	if (fstat(confined->disk_fd, &disk))
 		return -1;
 	uint64_t per_gib =
-		confined->cpu_seconds_per_gib ? confined->cpu_seconds_per_gib : CPU_SECONDS_PER_GB;
+		confined->cpu_seconds_per_gib ? confined->cpu_seconds_per_gib : CPU_SECONDS_PER_GIB;
 	uint64_t seconds = CPU_SECONDS + per_gib * ((uint64_t)disk.st_size >> 30);
 	/* The soft limit's signal has a default action that tells what happened. */
 	if (limit_to(RLIMIT_CPU, seconds, seconds + 1))
@@ -200,6 +200,15 @@ int confined_send(FILE *answers, const struct frame *frame, struct error *error)
 	return frame_send(frame, answers) ? error_errno(error, "send what was read") : 0;
 }
 
+/* In memory that is zero anyhow: a frame that is initialised would lie in the program's file. */
+int confined_send_type(FILE *answers, uint32_t type, struct error *error)
+{
+	static struct frame frame;
+
+	frame_begin(&frame, type);
+	return confined_send(answers, &frame, error);
+}
+
 int confined_send_text(FILE *answers, uint32_t type, const char *text, struct error *error)
 {
 	static struct frame frame;
@@ -211,9 +220,7 @@ int confined_send_text(FILE *answers, uint32_t type, const char *text, struct er
 
 int confined_ready(FILE *answers, struct error *error)
 {
-	static const struct frame ready = {.type = FRAME_READY};
-
-	if (confined_send(answers, &ready, error))
+	if (confined_send_type(answers, FRAME_READY, error))
 		return -1;
 	return fflush(answers) ? error_errno(error, "send what was read") : 0;
 }

@@ -72,6 +72,8 @@ int confined_check(const char *name, struct error *error);
  */
 void confined_allow_without_landlock(void);
 
+/* Sends a frame without values. 0, or -1 with ERROR set. */
+int confined_send_type(FILE *answers, uint32_t type, struct error *error);
 /* Sends a frame whose only value is TEXT. 0, or -1 with ERROR set. */
 int confined_send_text(FILE *answers, uint32_t type, const char *text, struct error *error);
 /* Sends FRAME: 0, or -1 with ERROR set. */

@@ -86,11 +86,8 @@ static int send_change(void *context, const struct change *change, struct error 
 	static struct frame frame;
 	struct sending *sending = context;
 
-	if (sending->count++ == CHANGES_MAX) {
-		frame_begin(&frame, FRAME_CUT_OFF);
-		return confined_send(sending->answers, &frame, error) ? -1 : 1;
-	}
-
+	if (sending->count++ == CHANGES_MAX)
+		return confined_send_type(sending->answers, FRAME_CUT_OFF, error) ? -1 : 1;
 	frame_begin(&frame, FRAME_CHANGE);
 	frame_put_number(&frame, change->kind);
 	frame_put_bytes(&frame, &change->stat, sizeof(change->stat));
@@ -101,11 +98,10 @@ static int send_change(void *context, const struct change *change, struct error 
 /* Whether a guest ever laid out a workspace here. */
 static int send_started(struct fsimage *image, FILE *answers, struct error *error)
 {
-	static struct frame started = {.type = FRAME_STARTED};
 	struct fsstat stat;
 	int found = fsimage_lookup(image, JOBDISK_SCRATCH "/" SCRATCH_ROOT, &stat, error);
 
-	return found == 0 ? confined_send(answers, &started, error) : found < 0 ? -1 : 0;
+	return found == 0 ? confined_send_type(answers, FRAME_STARTED, error) : found < 0 ? -1 : 0;
 }
 
 static int send_results(const struct reading *reading, struct fsimage *image, FILE *answers,
@@ -146,7 +142,6 @@ static int send_disk(const struct reading *reading, struct fsimage *image, FILE 
 
 static int read_in_child(void *context, FILE *answers, struct error *error)
 {
-	static struct frame unclean = {.type = FRAME_UNCLEAN};
 	const struct reading *reading = context;
 	const struct disk *disk = reading->disk;
 	struct error ignored;
@@ -154,7 +149,7 @@ static int read_in_child(void *context, FILE *answers, struct error *error)
 
 	if (!image) {
 		if (fsimage_needs_recovery(disk->fd, disk->name, &ignored) == 1)
-			confined_send(answers, &unclean, &ignored);
+			confined_send_type(answers, FRAME_UNCLEAN, &ignored);
 		return -1;
 	}
 	return send_disk(reading, image, answers, error);
