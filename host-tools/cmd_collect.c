@@ -97,16 +97,12 @@ static int run_collect(int argc, char **argv)
 		{.name = NULL},
 	};
 
-	options_parse(&command_collect, argc, argv, options, true, &arguments);
-	if (arguments.command || arguments.positional.count != 1)
-		message_usage("collect", "exactly one job disk is needed");
+	collection.path = options_parse_disk(&command_collect, argc, argv, options, &arguments);
 	if (!collection.directory)
 		message_usage("collect", "option '-o DIR' is missing");
-	options_check_host_keys(&command_collect, &arguments);
 	timeouts_check(&command_collect, &timeouts);
 	job_init(&job);
 	options_apply(&command_collect, &arguments, &job);
-	collection.path = arguments.positional.items[0];
 	int exit_code = collect_signed(&collection, sign_key);
 	job_free(&job);
 	arguments_free(&arguments);

@@ -155,14 +155,10 @@ static int run_recover(int argc, char **argv)
 		{.name = NULL},
 	};
 
-	options_parse(&command_recover, argc, argv, options, true, &arguments);
-	if (arguments.command || arguments.positional.count != 1)
-		message_usage("recover", "exactly one job disk is needed");
-	options_check_host_keys(&command_recover, &arguments);
+	recovery.path = options_parse_disk(&command_recover, argc, argv, options, &arguments);
 	timeouts_check(&command_recover, &timeouts);
 	job_init(&job);
 	options_apply(&command_recover, &arguments, &job);
-	recovery.path = arguments.positional.items[0];
 	int exit_code = recover_disk(&recovery);
 	job_free(&job);
 	arguments_free(&arguments);

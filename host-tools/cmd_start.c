@@ -108,14 +108,11 @@ static int run_start(int argc, char **argv)
 		{.name = NULL},
 	};
 
-	options_parse(&command_start, argc, argv, options, true, &arguments);
-	if (arguments.command || arguments.positional.count != 1)
-		message_usage("start", "exactly one job disk is needed");
-	options_check_host_keys(&command_start, &arguments);
+	const char *path = options_parse_disk(&command_start, argc, argv, options, &arguments);
 	timeouts_check(&command_start, &timeouts);
 	job_init(&job);
 	options_apply(&command_start, &arguments, &job);
-	int exit_code = run_disk(arguments.positional.items[0], &job, &timeouts, verbose);
+	int exit_code = run_disk(path, &job, &timeouts, verbose);
 	job_free(&job);
 	arguments_free(&arguments);
 	return exit_code;

@@ -159,7 +159,7 @@ void options_parse(const struct command *command, int argc, char **argv,
 	}
 }
 
-void options_check_host_keys(const struct command *command, const struct arguments *arguments)
+static void check_host_keys(const struct command *command, const struct arguments *arguments)
 {
 	static const char *const keys[] = {"jobvm_image", "jobvm_accel", "jobvm_require_isolation"};
 
@@ -172,6 +172,16 @@ void options_check_host_keys(const struct command *command, const struct argumen
 			message_usage(command->name, "'%s': the manifest on the job disk says that",
 				      arguments->settings.items[i]);
 	}
+}
+
+const char *options_parse_disk(const struct command *command, int argc, char **argv,
+			       const struct option *options, struct arguments *arguments)
+{
+	options_parse(command, argc, argv, options, true, arguments);
+	if (arguments->command || arguments->positional.count != 1)
+		message_usage(command->name, "exactly one job disk is needed");
+	check_host_keys(command, arguments);
+	return arguments->positional.items[0];
 }
 
 void arguments_free(struct arguments *arguments)

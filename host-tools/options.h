@@ -44,10 +44,12 @@ void options_parse(const struct command *command, int argc, char **argv,
 		   const struct option *options, bool takes_job, struct arguments *arguments);
 
 /*
- * For a command that takes a packed job: refuses, as a usage error, what the manifest says. What
- * stays are the image and the accelerator.
+ * The same for a command that takes one job disk, and of the job's keys only those that the
+ * manifest does not say: image and accelerator. Returns the disk's path, which belongs to
+ * ARGUMENTS.
  */
-void options_check_host_keys(const struct command *command, const struct arguments *arguments);
+const char *options_parse_disk(const struct command *command, int argc, char **argv,
+			       const struct option *options, struct arguments *arguments);
 void arguments_free(struct arguments *arguments);
 
 /* Applies the settings to a job; a bad value ends the program as a usage error. */
