@@ -4,6 +4,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "host-tools/values.h"
+
 struct search {
 	struct fsimage *image;
 	changes_note *note;
@@ -39,14 +41,11 @@ int changes_add(struct changes *changes, const struct change *change, struct err
 {
 	if (changes->count == CHANGES_MAX)
 		return error_set(error, "the job changed more than %d files", CHANGES_MAX);
-	if (changes->count == changes->capacity) {
-		size_t capacity = changes->capacity ? 2 * changes->capacity : 64;
-		struct change *items = realloc(changes->items, capacity * sizeof(*items));
-		if (!items)
-			return error_set(error, "no memory for the list of outputs");
-		changes->items = items;
-		changes->capacity = capacity;
-	}
+	struct change *items =
+		list_room(changes->items, changes->count, &changes->capacity, sizeof(*items));
+	if (!items)
+		return error_set(error, "no memory for the list of outputs");
+	changes->items = items;
 	struct change copy = *change;
 	copy.path = strdup(change->path);
 	if (!copy.path)

@@ -6,11 +6,9 @@
 
 void collected_take(struct collected *collected, const struct collected_item *item)
 {
-	if (collected->count == collected->capacity) {
-		collected->capacity = collected->capacity ? 2 * collected->capacity : 64;
-		collected->items = memory_or_exit(reallocarray(
-			collected->items, collected->capacity, sizeof(*collected->items)));
-	}
+	collected->items =
+		memory_or_exit(list_room(collected->items, collected->count, &collected->capacity,
+					 sizeof(*collected->items)));
 	collected->items[collected->count++] = *item;
 }
 

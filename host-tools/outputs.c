@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 
 #include "host-tools/overlay.h"
+#include "host-tools/values.h"
 
 struct planner {
 	struct outputs *outputs;
@@ -29,14 +30,11 @@ static int add(const struct planner *p, const char *path, const struct fsstat *s
 		outputs->cut_off = true;
 		return 1;
 	}
-	if (outputs->count == outputs->capacity) {
-		size_t capacity = outputs->capacity ? 2 * outputs->capacity : 64;
-		struct output *items = realloc(outputs->items, capacity * sizeof(*items));
-		if (!items)
-			return error_set(error, "no memory for the list of outputs");
-		outputs->items = items;
-		outputs->capacity = capacity;
-	}
+	struct output *items =
+		list_room(outputs->items, outputs->count, &outputs->capacity, sizeof(*items));
+	if (!items)
+		return error_set(error, "no memory for the list of outputs");
+	outputs->items = items;
 	if (asprintf(&full, "%s%s%s", p->below, *p->below && *path ? "/" : "", path) < 0)
 		return error_set(error, "no memory for the list of outputs");
 	outputs->items[outputs->count++] = (struct output){full, *stat};

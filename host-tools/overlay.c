@@ -5,6 +5,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "host-tools/values.h"
 #include "jobdisk/layout.h"
 
 /* Deeper than any path that a job can name at once. */
@@ -36,18 +37,15 @@ static int append_item(void *context, const char *name, const struct fsstat *sta
 {
 	struct listing *listing = context;
 
-	if (listing->count == listing->capacity) {
-		size_t capacity = listing->capacity ? 2 * listing->capacity : 16;
-		struct item *items = realloc(listing->items, capacity * sizeof(*items));
-		if (!items)
-			return error_set(error, "no memory for a directory's entries");
-		listing->items = items;
-		listing->capacity = capacity;
-	}
-	listing->items[listing->count].name = strdup(name);
-	if (!listing->items[listing->count].name)
+	struct item *items =
+		list_room(listing->items, listing->count, &listing->capacity, sizeof(*items));
+	if (!items)
 		return error_set(error, "no memory for a directory's entries");
-	listing->items[listing->count++].stat = *stat;
+	listing->items = items;
+	items[listing->count].name = strdup(name);
+	if (!items[listing->count].name)
+		return error_set(error, "no memory for a directory's entries");
+	items[listing->count++].stat = *stat;
 	return 0;
 }
 

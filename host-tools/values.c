@@ -37,6 +37,18 @@ void strings_take(struct strings *strings, char *text)
 	strings->items[strings->count] = NULL;
 }
 
+void *list_room(void *items, size_t count, size_t *capacity, size_t item_bytes)
+{
+	size_t wanted = *capacity ? 2 * *capacity : 16;
+
+	if (count < *capacity)
+		return items;
+	items = reallocarray(items, wanted, item_bytes);
+	if (items)
+		*capacity = wanted;
+	return items;
+}
+
 void strings_add(struct strings *strings, const char *text)
 {
 	strings_take(strings, memory_or_exit(strdup(text)));

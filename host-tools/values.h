@@ -22,6 +22,12 @@ struct strings {
 /* Returns MEMORY, fresh from malloc or the like; exits the program where it is NULL. */
 void *memory_or_exit(void *memory);
 
+/*
+ * Room for one more: ITEMS, which hold COUNT of ITEM_BYTES each, moved to where *CAPACITY is
+ * doubled if they are full. NULL when there is no memory; then nothing has changed.
+ */
+void *list_room(void *items, size_t count, size_t *capacity, size_t item_bytes);
+
 /* Appends a copy of TEXT; exits the program when there is no memory. */
 void strings_add(struct strings *strings, const char *text);
 /* Appends TEXT itself, which was allocated and now belongs to STRINGS. */
