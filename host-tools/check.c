@@ -165,7 +165,6 @@ static void cannot_open(struct check *check, const char *path)
 static void check_digest(struct check *check, const struct sink *sink, const char *path,
 			 const char *expected)
 {
-	uint8_t value[DIGEST_BYTES];
 	char hex[DIGEST_HEX_BYTES];
 	struct error error;
 	struct stat status;
@@ -177,13 +176,10 @@ static void check_digest(struct check *check, const struct sink *sink, const cha
 	}
 	progress_show("%s", path);
 	if (fstat(fd, &status) || !S_ISREG(status.st_mode) ||
-	    digest_file(fd, path, value, &error)) {
+	    digest_file_hex(fd, path, hex, &error))
 		cannot_read(check, path);
-	} else {
-		digest_hex(value, hex);
-		if (strcmp(hex, expected) != 0)
-			check_differs(check, path, "has another SHA-256");
-	}
+	else if (strcmp(hex, expected) != 0)
+		check_differs(check, path, "has another SHA-256");
 	close(fd);
 }
 

@@ -352,7 +352,6 @@ static int digest_rest(struct taker *t, struct collected_item *item, uint64_t da
 		       struct error *error)
 {
 	struct growing *growing = &t->growing;
-	uint8_t value[DIGEST_BYTES];
 
 	/* All that is left but data is holes. */
 	uint64_t left = item->size_bytes - growing->done_bytes;
@@ -363,10 +362,7 @@ static int digest_rest(struct taker *t, struct collected_item *item, uint64_t da
 		return -1;
 	struct digest *digest = growing->digest;
 	growing->digest = NULL;
-	if (digest_finish(digest, value, error))
-		return -1;
-	digest_hex(value, item->sha256);
-	return 0;
+	return digest_finish_hex(digest, item->sha256, error);
 }
 
 /* Digests what lies at the file's path now, unless that was done while it grew. */
@@ -420,7 +416,6 @@ static int take_collected(struct taker *t, struct frame *frame, struct error *er
 static int take_stream(struct taker *t, struct frame *frame, struct error *error)
 {
 	uint64_t index = frame_get_number(frame);
-	uint8_t value[DIGEST_BYTES];
 	struct stat status;
 
 	if (!frame_is_whole(frame) || index > 1 || t->extraction->streams[index].fd < 0)
@@ -429,9 +424,8 @@ static int take_stream(struct taker *t, struct frame *frame, struct error *error
 	struct collected_item item = {.type = S_IFREG};
 	if (fstat(stream->fd, &status))
 		return error_errno(error, "%s", stream->path);
-	if (digest_file(stream->fd, stream->path, value, error))
+	if (digest_file_hex(stream->fd, stream->path, item.sha256, error))
 		return -1;
-	digest_hex(value, item.sha256);
 	item.path = memory_or_exit(strdup(stream->path));
 	item.size_bytes = (uint64_t)status.st_size;
 	collected_take(&t->report->collected, &item);

@@ -93,16 +93,14 @@ static int add_entry(void *context, const struct overlay_entry *entry, struct er
 static int send_digest(FILE *answers, uint32_t type, struct digest *digest, bool none,
 		       struct error *error)
 {
-	uint8_t value[DIGEST_BYTES];
 	char hex[DIGEST_HEX_BYTES];
 
 	if (none) {
 		digest_free(digest);
 		return confined_send_text(answers, type, "", error);
 	}
-	if (digest_finish(digest, value, error))
+	if (digest_finish_hex(digest, hex, error))
 		return -1;
-	digest_hex(value, hex);
 	return confined_send_text(answers, type, hex, error);
 }
 

@@ -50,6 +50,16 @@ int digest_finish(struct digest *digest, uint8_t value[DIGEST_BYTES], struct err
 	return done ? 0 : error_set(error, "cannot compute a SHA-256 digest");
 }
 
+int digest_finish_hex(struct digest *digest, char hex[DIGEST_HEX_BYTES], struct error *error)
+{
+	uint8_t value[DIGEST_BYTES];
+
+	if (digest_finish(digest, value, error))
+		return -1;
+	digest_hex(value, hex);
+	return 0;
+}
+
 int digest_file(int fd, const char *name, uint8_t value[DIGEST_BYTES], struct error *error)
 {
 	struct digest *digest = digest_new(error);
@@ -70,18 +80,24 @@ int digest_file(int fd, const char *name, uint8_t value[DIGEST_BYTES], struct er
 	return digest_finish(digest, value, error);
 }
 
+int digest_file_hex(int fd, const char *name, char hex[DIGEST_HEX_BYTES], struct error *error)
+{
+	uint8_t value[DIGEST_BYTES];
+
+	if (digest_file(fd, name, value, error))
+		return -1;
+	digest_hex(value, hex);
+	return 0;
+}
+
 int digest_bytes(const void *bytes, size_t size, char hex[DIGEST_HEX_BYTES], struct error *error)
 {
 	struct digest *digest = digest_new(error);
-	uint8_t value[DIGEST_BYTES];
 
 	if (!digest)
 		return -1;
 	digest_add(digest, bytes, size);
-	if (digest_finish(digest, value, error))
-		return -1;
-	digest_hex(value, hex);
-	return 0;
+	return digest_finish_hex(digest, hex, error);
 }
 
 void digest_hex(const uint8_t value[DIGEST_BYTES], char hex[DIGEST_HEX_BYTES])

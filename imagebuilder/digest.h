@@ -22,9 +22,12 @@ void digest_free(struct digest *digest); /* NULL is allowed */
 void digest_add(struct digest *digest, const void *bytes, size_t size);
 /* Puts the result into VALUE and frees DIGEST, whether it succeeds or not. */
 int digest_finish(struct digest *digest, uint8_t value[DIGEST_BYTES], struct error *error);
+/* The same, as text. */
+int digest_finish_hex(struct digest *digest, char hex[DIGEST_HEX_BYTES], struct error *error);
 
 /* Digests the file behind FD, named NAME in errors, from its start; the position stays. */
 int digest_file(int fd, const char *name, uint8_t value[DIGEST_BYTES], struct error *error);
+int digest_file_hex(int fd, const char *name, char hex[DIGEST_HEX_BYTES], struct error *error);
 
 /* Digests SIZE bytes into HEX. */
 int digest_bytes(const void *bytes, size_t size, char hex[DIGEST_HEX_BYTES], struct error *error);

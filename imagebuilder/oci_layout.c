@@ -301,20 +301,15 @@ struct oci_blob *oci_blob_open(const struct oci_layout *layout,
 
 int oci_blob_close(struct oci_blob *blob, bool is_read, struct error *error)
 {
-	uint8_t value[DIGEST_BYTES];
 	char hex[DIGEST_HEX_BYTES];
 	int result = -1;
 
 	if (is_read) {
-		result = digest_finish(blob->source.digest, value, error);
+		result = digest_finish_hex(blob->source.digest, hex, error);
 		blob->source.digest = NULL;
 	}
-	if (result == 0) {
-		digest_hex(value, hex);
-		if (strcmp(hex, blob->hex) != 0)
-			result = error_set(error, "%s: damaged: its SHA-256 digest is %s",
-					   blob->name, hex);
-	}
+	if (result == 0 && strcmp(hex, blob->hex) != 0)
+		result = error_set(error, "%s: damaged: its SHA-256 digest is %s", blob->name, hex);
 	free_blob(blob);
 	return result;
 }

@@ -321,12 +321,10 @@ static int read_layer(const struct oci_image *image, const struct oci_descriptor
 static int check_diff_id(const struct oci_image *image, const char *where, const char *expected,
 			 struct digest *plain, struct error *error)
 {
-	uint8_t value[DIGEST_BYTES];
 	char hex[DIGEST_HEX_BYTES];
 
-	if (digest_finish(plain, value, error))
+	if (digest_finish_hex(plain, hex, error))
 		return -1;
-	digest_hex(value, hex);
 	if (strcmp(hex, expected) == 0)
 		return 0;
 	return error_set(error,

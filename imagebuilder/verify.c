@@ -79,11 +79,9 @@ static int compare(int fd, const char *part, const char *path, const char *sha25
 		   struct error *error)
 {
 	char hex[DIGEST_HEX_BYTES];
-	uint8_t found[DIGEST_BYTES];
 
-	if (digest_file(fd, path, found, error))
+	if (digest_file_hex(fd, path, hex, error))
 		return -1;
-	digest_hex(found, hex);
 	if (strcmp(hex, sha256) == 0)
 		return 0;
 	return error_set(error, "%s: the image's %s is damaged or was changed since it was built",
