@@ -87,15 +87,7 @@ load helper
 
 @test "a run that was cut off is incomplete, and is not started again" {
 	jobvm pack -o job.img -- sh -c 'echo up; sleep 100000'
-	mkfifo live
-	"$build/jobvm" start job.img >live &
-	jobvm_pid=$!
-	exec 7<live
-	read -r -u 7 first_line
-	kill -KILL "$jobvm_pid"
-	end_job
-	# QEMU dies with jobvm, and has the disk until then.
-	flock --shared job.img true
+	kill_start
 	run --separate-stderr -0 jobvm inspect job.img
 	[[ "$output" == *"incomplete"*"cut off"* ]]
 	[ "$(jobvm inspect --json job.img | jq -r .status)" = incomplete ]

@@ -105,6 +105,19 @@ end_job() {
 	exec 7<&-
 }
 
+# kill_start: runs `jobvm start job.img` and kills it when the job has printed its first line.
+kill_start() {
+	mkfifo live
+	"$build/jobvm" start job.img >live &
+	jobvm_pid=$!
+	exec 7<live
+	read -r -u 7 first_line
+	kill -KILL "$jobvm_pid"
+	end_job
+	# Its QEMU, which dies with it, may still have the disk.
+	flock job.img true
+}
+
 # A mount namespace; a user has it with a user namespace, where the host allows that.
 own_mounts=(unshare --mount)
 [ "$(id -u)" -eq 0 ] || own_mounts+=(--map-root-user)

@@ -34,16 +34,8 @@ make_inputs() {
 cut_off() {
 	make_inputs
 	jobvm pack -i in -o job.img -- sh -c "$write_on"
-	mkfifo live
-	"$build/jobvm" start job.img >live &
-	jobvm_pid=$!
-	exec 7<live
-	read -r -u 7 first_line
-	kill -KILL "$jobvm_pid"
-	end_job
+	kill_start
 	rm live
-	# Its QEMU, which dies with it, may still have the disk.
-	flock job.img true
 	cut_off_sha256=$(sha256sum job.img)
 }
 
