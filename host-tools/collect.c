@@ -169,14 +169,16 @@ static int begin_stream(const struct collect_places *places, const char *path,
 
 static int end_stream(struct stream *stream, bool keep, struct error *error)
 {
+	int failed = 0;
+
 	if (!stream->path)
 		return 0;
 	if (keep && fchmod(stream->file.fd, 0644) == 0)
 		return sink_commit(&stream->file, false, error);
 	if (keep)
-		error_errno(error, "write %s", stream->path);
+		failed = error_errno(error, "write %s", stream->path);
 	sink_abandon(&stream->file);
-	return -1;
+	return failed;
 }
 
 static struct extract_stream stream_of(const struct stream *stream, const char *on_disk,
