@@ -36,8 +36,9 @@
 #define IMAGE_EXTRA_BYTES      32 /* i_extra_isize: up to nanoseconds, creation time, project */
 #define IMAGE_FIRST_INODE      11
 
-/* 32-bit block numbers: 16 TiB. */
-#define IMAGE_BLOCKS_MAX UINT32_MAX
+/* 32-bit block numbers, of an image and within a file, the last of them taken: 16 TiB. */
+#define IMAGE_BLOCKS_MAX     UINT32_MAX
+#define IMAGE_FILE_BYTES_MAX ((uint64_t)UINT32_MAX << IMAGE_BLOCK_BITS)
 
 /* A target of up to this many bytes is kept in the inode. */
 #define FAST_SYMLINK_BYTES_MAX 59

@@ -15,8 +15,6 @@
 	 EXT3_JOURNAL_DATA_FL | EXT2_NOTAIL_FL | EXT2_DIRSYNC_FL | EXT2_TOPDIR_FL |                \
 	 EXT4_HUGE_FILE_FL | EXT4_EXTENTS_FL | FS_DAX_FL | EXT4_PROJINHERIT_FL)
 
-#define FILE_BYTES_MAX (1ULL << (32 + IMAGE_BLOCK_BITS))
-
 /* --- images --- */
 
 static int check_state(const struct ext2_super_block *super, const char *name, const char *label,
@@ -138,7 +136,7 @@ int inode_load(struct fsimage *image, uint32_t inode, union inode_buffer *buffer
 	    buffer->large.i_extra_isize > IMAGE_INODE_BYTES - EXT2_GOOD_OLD_INODE_SIZE ||
 	    buffer->large.i_extra_isize % 4)
 		return inode_fail(image, inode, "its extra fields have an impossible size", error);
-	if (inode_size(buffer) > FILE_BYTES_MAX)
+	if (inode_size(buffer) > IMAGE_FILE_BYTES_MAX)
 		return inode_fail(image, inode, "its size is impossible", error);
 	return 0;
 }

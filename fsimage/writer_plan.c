@@ -152,10 +152,9 @@ static uint64_t file_bytes(const struct fsnode *node)
 	}
 }
 
-/* A block's number in a file has 32 bits, and the last of them is taken. */
 static int check_size(struct writer *writer, const struct fsnode *node)
 {
-	if (blocks_of(file_bytes(node)) <= UINT32_MAX)
+	if (file_bytes(node) <= IMAGE_FILE_BYTES_MAX)
 		return 0;
 	return error_set(writer->error, "%s: '%s' is larger than 16 TiB", writer->name,
 			 node_path(node).text);

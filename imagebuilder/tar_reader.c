@@ -145,6 +145,8 @@ int tar_next(struct tar_reader *reader, struct error *error)
 	if (!tar_path(reader))
 		return error_set(error, "%s: near byte %" PRIu64 ": an entry without a name",
 				 reader->source->name, reader->position);
+	if (archive_entry_size(reader->entry) < 0)
+		return fail_with(reader, "its size is negative", error);
 	return 1;
 }
 

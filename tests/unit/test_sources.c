@@ -439,6 +439,15 @@ static void absurd_sizes_and_owners_are_refused(void **state)
 	tar_end(tar);
 	assert_refused(FROM("a.tar"), "refused/root.img: 'file' is larger than 16 TiB");
 
+	/* A sparse one in GNU's old format, of a negative size. */
+	tar = tar_new("a.tar");
+	put_file(tar, "file", "");
+	tar_end(tar);
+	patch("a.tar", 257, "ustar  ", 8);
+	patch("a.tar", 156, "S", 1);
+	patch_header("a.tar", 483, "\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", 12);
+	assert_refused(FROM("a.tar"), "a.tar: near byte 0, at 'file': its size is negative");
+
 	/* One that says so and ends. */
 	tar = tar_new("a.tar");
 	put_file(tar, "file", "x");

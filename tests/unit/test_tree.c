@@ -356,14 +356,16 @@ static void wrong_runs_are_errors(void **state)
 static void files_of_16_tib(void **state)
 {
 	const uint64_t largest = (uint64_t)UINT32_MAX * 4096;
+	const uint64_t sizes[] = {largest, largest + 1, UINT64_MAX};
 	struct fsimage_options options = default_options();
 
 	(void)state;
-	for (unsigned more = 0; more < 2; more++) {
+	for (int i = 0; i < 3; i++) {
 		struct fstree *tree = new_tree();
+		bool more = sizes[i] > largest;
 
 		assert_non_null(fstree_add_runs(tree, fstree_root(tree), "file", &plain, 0,
-						"archive", NULL, 0, largest + more, &test_error));
+						"archive", NULL, 0, sizes[i], &test_error));
 		if (more)
 			assert_error(write_image(tree, "test.img", &options),
 				     "test.img: 'file' is larger than 16 TiB");
