@@ -80,6 +80,7 @@ int64_t fsimage_read(struct fsimage *image, uint32_t inode, uint64_t offset, voi
 /*
  * Copies a regular file into the empty file OUTPUT_FD, holes kept, data by copy_file_range where
  * the host can. At most MAX_BYTES; a larger file is an error. OUTPUT_NAME for errors.
+ * On an error, OUTPUT_FD has the beginning of the file.
  * The file's size must not exceed what its blocks can hold by more than a hole may: a sparse
  * file stays sparse whatever size it claims.
  */

@@ -202,12 +202,13 @@ int fsimage_copy_told(struct fsimage *image, uint32_t inode, uint64_t max_bytes,
 		return error_set(error, "%s: %llu bytes are more than the %llu allowed",
 				 output_name, (unsigned long long)image->map->size_bytes,
 				 (unsigned long long)max_bytes);
-	if (ftruncate(output_fd, image->map->size_bytes) < 0)
-		return fail_output(output_name, error);
 	for (size_t i = 0; i < image->map->count; i++) {
 		if (copy_extent(&copy, &image->map->extents[i]) < 0)
 			return -1;
 	}
+	/* The hole at its end. Last, for what is cut off is to be the beginning of the file. */
+	if (ftruncate(output_fd, image->map->size_bytes) < 0)
+		return fail_output(output_name, error);
 	return 0;
 }
 
