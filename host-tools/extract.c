@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -51,6 +52,7 @@ struct copier {
 	FILE *answers;
 	uint64_t data_bytes; /* of the file that is copied */
 	bool is_large;
+	char *unfinished; /* of the sink, shared with the parent */
 	struct frame frame;
 };
 
@@ -176,6 +178,7 @@ static int copy_outputs(struct copier *c, const struct outputs *outputs, struct 
 		.started = tell_started,
 		.copied = tell_copied,
 		.context = c,
+		.unfinished = c->unfinished,
 	};
 
 	for (size_t i = 0; i < outputs->count; i++)
@@ -501,6 +504,18 @@ static int copy_in_child(void *context, FILE *answers, struct error *error)
 	return failed;
 }
 
+/* PATH_MAX bytes that the child and we both see; NULL with ERROR set. */
+static char *shared_path(struct error *error)
+{
+	void *path =
+		mmap(NULL, PATH_MAX, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	if (path != MAP_FAILED)
+		return path;
+	error_errno(error, "no memory for the name of an output");
+	return NULL;
+}
+
 int extract(struct report *report, const struct extraction *extraction, struct error *error)
 {
 	static struct taker taker;
@@ -528,7 +543,14 @@ int extract(struct report *report, const struct extraction *extraction, struct e
 		.growing = {.fd = -1},
 	};
 	confined.disk_fd = report->disk->fd;
+	taker.sink.unfinished = taker.copier.unfinished = shared_path(error);
+	if (!taker.sink.unfinished)
+		return -1;
 	int failed = confined_run(&confined, copy_in_child, take_frame, &taker, error);
 	end_growing(&taker.growing);
+	/* A child that was killed could not tidy up. */
+	if (failed)
+		sink_remove_unfinished(&taker.sink);
+	munmap(taker.sink.unfinished, PATH_MAX);
 	return failed;
 }

@@ -14,6 +14,9 @@
 
 #define PERMISSION_BITS 0777
 
+/* In each name for the time being. */
+#define BESIDE_MARK ".jobvm-"
+
 /*
  * The directory of the first LENGTH bytes of PATH, which is below DIRECTORY_FD, with MAKE made
  * where it is missing. Each step is opened by itself and no link is followed: openat2 does that in
@@ -87,7 +90,43 @@ int sink_directory(const struct sink *sink, const char *path, struct error *erro
 /* A name beside NAME that nothing else has: our process id makes it so among live processes. */
 static void name_beside(char *beside, size_t size, const char *name)
 {
-	snprintf(beside, size, ".%.200s.jobvm-%d", name, (int)getpid());
+	snprintf(beside, size, ".%.200s" BESIDE_MARK "%d", name, (int)getpid());
+}
+
+/* The path, as sink_open takes it, of what is BESIDE the last name of PATH. */
+static void path_beside(const char *path, const char *beside, char *result)
+{
+	const char *slash = strrchr(path, '/');
+
+	snprintf(result, PATH_MAX, "%.*s%s", slash ? (int)(slash + 1 - path) : 0, path, beside);
+}
+
+static void note_unfinished(const struct sink *sink, const char *path, const char *beside)
+{
+	if (sink->unfinished)
+		path_beside(path, beside, sink->unfinished);
+}
+
+static void note_finished(const struct sink *sink)
+{
+	if (sink->unfinished)
+		sink->unfinished[0] = '\0';
+}
+
+void sink_remove_unfinished(const struct sink *sink)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%.*s", PATH_MAX - 1, sink->unfinished);
+	const char *slash = strrchr(path, '/');
+	const char *name = slash ? slash + 1 : path;
+	if (name[0] != '.' || !strstr(name, BESIDE_MARK))
+		return;
+	int parent_fd = walk(sink->directory_fd, path, slash ? (size_t)(slash - path) : 0, false);
+	if (parent_fd < 0)
+		return;
+	unlinkat(parent_fd, name, 0);
+	close(parent_fd);
 }
 
 /* Whether NAME is there and may be replaced: 0 or 1; -1 with errno when it may not. */
@@ -114,6 +153,7 @@ int sink_begin(const struct sink *sink, const char *path, mode_t mode, struct si
 		return -1;
 	snprintf(file->name, sizeof(file->name), "%s", name);
 	name_beside(file->beside, sizeof(file->beside), name);
+	note_unfinished(sink, path, file->beside);
 	file->fd = openat(file->parent_fd, file->beside,
 			  O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode);
 	if (file->fd >= 0)
@@ -135,15 +175,17 @@ int sink_commit(struct sink_file *file, bool sync, struct error *error)
 	int old = check_old(file->parent_fd, file->name);
 
 	/* What is replaced is lost only for what is whole, also when the host loses power. */
-	if (old < 0 || ((old > 0 || sync) && fsync(file->fd)) ||
-	    renameat(file->parent_fd, file->beside, file->parent_fd, file->name)) {
+	int failed = old < 0 || ((old > 0 || sync) && fsync(file->fd));
+	/* Some file systems, as NFS, tell only here that they could not write. */
+	failed = close(file->fd) || failed;
+	if (!failed)
+		failed = renameat(file->parent_fd, file->beside, file->parent_fd, file->name);
+	if (failed) {
 		error_errno(error, "write %s", file->shown);
-		sink_abandon(file);
-		return -1;
+		unlinkat(file->parent_fd, file->beside, 0);
 	}
-	close(file->fd);
 	close(file->parent_fd);
-	return 0;
+	return failed ? -1 : 0;
 }
 
 static int set_metadata(int fd, const struct fsstat *stat)
@@ -174,12 +216,10 @@ static int tell_start(const struct sink *sink, const char *path, const struct si
 		      const struct fsstat *stat, struct error *error)
 {
 	char beside[PATH_MAX];
-	const char *slash = strrchr(path, '/');
 
 	if (!sink->started)
 		return 0;
-	snprintf(beside, sizeof(beside), "%.*s%s", slash ? (int)(slash + 1 - path) : 0, path,
-		 file->beside);
+	path_beside(path, file->beside, beside);
 	return sink->started(sink->context, beside, stat, error);
 }
 
@@ -200,10 +240,13 @@ int sink_copy(struct sink *sink, const char *path, const struct fsstat *stat, st
 	if (take_bytes(sink, path, stat->size_bytes, error) ||
 	    sink_begin(sink, path, 0600, &file, error))
 		return -1;
-	if (fill(sink, path, &file, stat, error) == 0)
-		return sink_commit(&file, false, error);
-	sink_abandon(&file);
-	return -1;
+	int failed = fill(sink, path, &file, stat, error);
+	if (failed)
+		sink_abandon(&file);
+	else
+		failed = sink_commit(&file, false, error);
+	note_finished(sink);
+	return failed;
 }
 
 int sink_symlink(const struct sink *sink, const char *path, const char *target, struct error *error)
@@ -215,6 +258,7 @@ int sink_symlink(const struct sink *sink, const char *path, const char *target, 
 	if (parent_fd < 0)
 		return -1;
 	name_beside(beside, sizeof(beside), name);
+	note_unfinished(sink, path, beside);
 	int failed = check_old(parent_fd, name) < 0 || symlinkat(target, parent_fd, beside);
 	if (!failed && renameat(parent_fd, beside, parent_fd, name)) {
 		int saved_errno = errno;
@@ -222,6 +266,7 @@ int sink_symlink(const struct sink *sink, const char *path, const char *target, 
 		errno = saved_errno;
 		failed = 1;
 	}
+	note_finished(sink);
 	if (failed)
 		error_errno(error, "make symlink %s/%s", sink->directory, path);
 	close(parent_fd);
@@ -305,12 +350,6 @@ int sink_look(const struct sink *sink, const char *path)
 
 int sink_sync(const struct sink *sink, struct error *error)
 {
-	int fd = openat(sink->directory_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int failed = fd < 0 || syncfs(fd);
-
-	if (failed)
-		error_errno(error, "sync %s", sink->directory);
-	if (fd >= 0)
-		close(fd);
-	return failed ? -1 : 0;
+	/* The descriptor is from before the writing: it hears of errors that others have seen. */
+	return syncfs(sink->directory_fd) ? error_errno(error, "sync %s", sink->directory) : 0;
 }

@@ -30,6 +30,11 @@ struct sink {
 		       struct error *error);
 	fsimage_copied *copied;
 	void *context;
+	/*
+	 * PATH_MAX bytes that keep the name for the time being of what is being made, or NULL:
+	 * in shared memory they tell a parent what a child that was killed left behind.
+	 */
+	char *unfinished;
 };
 
 /* A file that has no name of its own yet. */
@@ -70,6 +75,12 @@ int sink_directory_done(struct sink *sink, const char *path, const struct fsstat
 int sink_bytes(struct sink *sink, const char *path, const char *bytes, size_t length,
 	       struct error *error);
 
+/*
+ * Removes what UNFINISHED names, written by a child that is gone and may have been taken over:
+ * only a file with a name for the time being, and only below the sink.
+ */
+void sink_remove_unfinished(const struct sink *sink);
+
 /* Opens what lies at PATH for reading, not through a link: its descriptor, or -1 with errno. Not
  * for a confined child (openat2). */
 int sink_open(const struct sink *sink, const char *path);
@@ -80,7 +91,10 @@ int sink_open(const struct sink *sink, const char *path);
  */
 int sink_look(const struct sink *sink, const char *path);
 
-/* All that was written is on the disk when this returns. 0, or -1 with ERROR set. */
+/*
+ * All that was written is on the disk when this returns, as far as it is on the directory's own
+ * file system. DIRECTORY_FD is not O_PATH. 0, or -1 with ERROR set.
+ */
 int sink_sync(const struct sink *sink, struct error *error);
 
 #endif
