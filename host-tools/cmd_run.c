@@ -158,8 +158,10 @@ static int run_once(const struct run *run, struct job *job, bool is_last, bool *
 		*again = !is_last && report.status == STATUS_COMPLETED &&
 			 !report_job_succeeded(&report);
 		exit_code = *again ? report.exit_code : finish(run, job, &report);
-		if (!*again && eventlog_terminated(job, &report, &error))
+		if (!*again && eventlog_terminated(job, &report, &error)) {
 			message_error("%s", error.text);
+			exit_code = EXIT_JOBVM_FAILED;
+		}
 	}
 	report_free(&report);
 	disk_close(&disk);

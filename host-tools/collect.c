@@ -167,14 +167,23 @@ static int begin_stream(const struct collect_places *places, const char *path,
 	return 0;
 }
 
-static int end_stream(struct stream *stream, bool keep, struct error *error)
+/* Whether it is on another file system than DIRECTORY_FD, which is synced as a whole. */
+static bool is_elsewhere(const struct stream *stream, int directory_fd)
+{
+	struct stat file, directory;
+
+	return fstat(stream->file.fd, &file) || fstat(directory_fd, &directory) ||
+	       file.st_dev != directory.st_dev;
+}
+
+static int end_stream(struct stream *stream, int directory_fd, bool keep, struct error *error)
 {
 	int failed = 0;
 
 	if (!stream->path)
 		return 0;
 	if (keep && fchmod(stream->file.fd, 0644) == 0)
-		return sink_commit(&stream->file, false, error);
+		return sink_commit(&stream->file, is_elsewhere(stream, directory_fd), error);
 	if (keep)
 		failed = error_errno(error, "write %s", stream->path);
 	sink_abandon(&stream->file);
@@ -224,7 +233,7 @@ static int extract_all(struct report *report, const struct collect_places *place
 
 	for (size_t i = 0; i < 2; i++) {
 		bool keep = !failed || has_data(&streams[i]) || is_listed(report, &streams[i]);
-		if (end_stream(&streams[i], keep, &stream_error) && !failed) {
+		if (end_stream(&streams[i], directory_fd, keep, &stream_error) && !failed) {
 			*error = stream_error;
 			failed = -1;
 		}
@@ -244,7 +253,7 @@ static int write_disk_results(struct report *report, const struct collect_places
 	if (begin_stream(places, places->stdout_path, &streams[0], error))
 		return -1;
 	if (begin_stream(places, places->stderr_path, &streams[1], error)) {
-		end_stream(&streams[0], false, &ignored);
+		end_stream(&streams[0], directory_fd, false, &ignored);
 		return -1;
 	}
 	if (extract_all(report, places, directory_fd, streams, error)) {
@@ -362,6 +371,7 @@ int collect_results(struct report *report, const struct collect_places *places,
 	if (write_own_files(report, places, failed ? NULL : console, &own_error) && !failed) {
 		*error = own_error;
 		failed = -1;
+		report->exit_code = EXIT_JOBVM_FAILED;
 	}
 	return failed ? -1 : 0;
 }
