@@ -45,6 +45,7 @@ enum kill_reason {
 	KILL_JOB_LIMIT, /* allowed_job_duration */
 	KILL_DISK,	/* the host could not serve a disk */
 	KILL_FLOOD,	/* more output than PID 1 lets through */
+	KILL_OUTPUT,	/* stdout or stderr of our own could not be written */
 	KILL_CANCEL,
 };
 
@@ -59,6 +60,8 @@ struct vm {
 	uint64_t reader_ms; /* spent waiting for our own reader, which is not the guest's time */
 	uint64_t waited_ms; /* run queue delay of QEMU's threads at the last word */
 	enum kill_reason kill_reason;
+	const struct pump *failed_output;
+	int output_errno;
 	bool qemu_ended, said_hello, unmounted, reset, powered_off;
 	int qemu_status;
 	char line[CONTROL_LINE_BYTES];
@@ -121,14 +124,23 @@ static void pump_read(struct vm *vm, struct pump *pump)
 	pump->pending_end = pump->out_fd >= 0 ? (size_t)got : 0;
 }
 
-/* As with any command in a pipeline: when nobody reads any more, it ends. */
-static void on_closed_output(struct vm *vm, struct pump *pump)
+/*
+ * As with any command in a pipeline: when nobody reads any more, it ends. Any other reason, as a
+ * full disk, is a failure.
+ */
+static void on_failed_output(struct vm *vm, struct pump *pump, int why)
 {
 	pump->out_fd = -1;
 	pump->pending_start = pump->pending_end;
-	vm->outcome->output_closed = true;
-	vm->outcome->cancel_signal = SIGPIPE;
-	end_vm(vm, KILL_CANCEL);
+	if (why == EPIPE) {
+		vm->outcome->output_closed = true;
+		vm->outcome->cancel_signal = SIGPIPE;
+		end_vm(vm, KILL_CANCEL);
+	} else {
+		vm->failed_output = pump;
+		vm->output_errno = why;
+		end_vm(vm, KILL_OUTPUT);
+	}
 }
 
 static void pump_write(struct vm *vm, struct pump *pump)
@@ -141,7 +153,7 @@ static void pump_write(struct vm *vm, struct pump *pump)
 	if (written >= 0)
 		pump->pending_start += (size_t)written;
 	else if (errno != EAGAIN && errno != EINTR)
-		on_closed_output(vm, pump);
+		on_failed_output(vm, pump, errno);
 	/* Our own reader's pace is not the guest's silence. */
 	vm->last_word_ms = now_ms();
 }
@@ -583,11 +595,36 @@ static void judge_guest_end(struct vm *vm)
 	}
 }
 
+/* Whether everything that the guest sent is where it was to go. */
+static bool passed_on(const struct pump *pump, bool is_wanted)
+{
+	return !is_wanted || pump->total_bytes >= pump->expected_bytes;
+}
+
+static bool passed_all_on(const struct vm *vm)
+{
+	return passed_on(&vm->out, vm->options->stdout_fd >= 0) &&
+	       passed_on(&vm->err, vm->options->stderr_fd >= 0);
+}
+
+/* Output that is lost after the VM's end is lost all the same. */
+static enum kill_reason reason_of(const struct vm *vm)
+{
+	if (vm->outcome->output_closed)
+		return KILL_CANCEL;
+	return vm->failed_output ? KILL_OUTPUT : vm->kill_reason;
+}
+
 static void judge(struct vm *vm)
 {
 	struct vm_outcome *outcome = vm->outcome;
 
-	switch (vm->kill_reason) {
+	switch (reason_of(vm)) {
+	case KILL_OUTPUT:
+		say(vm, STATUS_VMM_FAILED, "cannot write the job's %s: %s",
+		    vm->failed_output == &vm->out ? "stdout" : "stderr",
+		    strerror(vm->output_errno));
+		return;
 	case KILL_CANCEL:
 		say(vm, STATUS_CANCELLED, "cancelled by signal %d (%s)", outcome->cancel_signal,
 		    strsignal(outcome->cancel_signal));
@@ -617,8 +654,11 @@ static void judge(struct vm *vm)
 	}
 	if (outcome->disk_errors > 0)
 		outcome->status = STATUS_VMM_FAILED;
-	else if (vm->unmounted && !(vm->options->qemu.recovery && outcome->fatal[0]))
+	else if (vm->unmounted && passed_all_on(vm) &&
+		 !(vm->options->qemu.recovery && outcome->fatal[0]))
 		outcome->clean = true;
+	else if (vm->unmounted && !passed_all_on(vm))
+		say(vm, STATUS_INCOMPLETE, "the VM ended before all of its output had come");
 	else if (!vm->options->stop_at_first_word)
 		judge_guest_end(vm);
 }
