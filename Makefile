@@ -79,18 +79,22 @@ hostile_obj := $(patsubst tests/hostile/%.c,$B/host/tests/hostile/%.o, \
 # Programs that the system tests run on the host.
 host_programs := $(patsubst tests/system/host/%.c,$B/host-programs/%, \
 	$(wildcard tests/system/host/*.c))
+# Libraries that they preload into jobvm.
+preloads   := $(patsubst tests/system/preload/%.c,$B/preload/%.so, \
+	$(wildcard tests/system/preload/*.c))
 # The jobvm of the tests with an exploit in its reader, and the one that takes few files only.
 exploited_obj := $B/host/tests/hostile/exploit.o
 few_src    := $(addprefix host-tools/,changes.c disk.c extract.c outputs.c report.c)
 few_obj    := $(few_src:%.c=$B/few/%.o)
 test_jobvms := $B/exploited/jobvm $B/few/jobvm
-test_programs := $(guest_programs) $(host_programs) $(test_jobvms)
+test_programs := $(guest_programs) $(host_programs) $(preloads) $(test_jobvms)
 product_src := $(host_src) $(wildcard init/*.c)
 # Programs that the benchmarks measure.
 bench_src  := $(wildcard bench/*.c)
 bench_programs := $(bench_src:bench/%.c=$B/bench-programs/%)
 c_files    := $(product_src) $(unit_src) $(fuzz_src) $(bench_src) \
-	$(wildcard tests/system/guest/*.c tests/system/host/*.c tests/hostile/*.c)
+	$(wildcard tests/system/guest/*.c tests/system/host/*.c tests/system/preload/*.c) \
+	$(wildcard tests/hostile/*.c)
 h_files    := $(wildcard $(ROOMS:%=%/*.h) init/*.h tests/unit/*.h tests/hostile/*.h tests/fuzz/*.h)
 man_pages  := $(wildcard docs/man/*.[15])
 
@@ -242,6 +246,11 @@ $B/host-programs/%: tests/system/host/%.c $B/host.flags
 	@mkdir -p $(@D)
 	@echo '  CC    $<'
 	$Q$(CC) $(host_cflags) $(CPPFLAGS) $(CFLAGS) $(host_ldflags) $(LDFLAGS) -o $@ $<
+
+$B/preload/%.so: tests/system/preload/%.c $B/host.flags
+	@mkdir -p $(@D)
+	@echo '  CC    $<'
+	$Q$(CC) -std=gnu11 -D_GNU_SOURCE -O2 -g $(WARNINGS) -fPIC -shared -o $@ $<
 
 $B/exploited/jobvm: $(host_obj) $(exploited_obj)
 	@mkdir -p $(@D)
