@@ -62,8 +62,7 @@ int find_image(const char *given, struct image *image, struct error *error)
 	return image_load(path, image, error);
 }
 
-/* The directory for jobvm's cache, made if need be; an empty PATH if there can be none. */
-static void cache_directory(char *path, size_t size)
+void find_cache(char *path, size_t size)
 {
 	const char *cache = getenv("XDG_CACHE_HOME");
 	const char *home = getenv("HOME");
@@ -85,11 +84,19 @@ static void cache_directory(char *path, size_t size)
 		path[0] = '\0';
 }
 
+void find_memory(char *path, size_t size)
+{
+	char directory[PATH_MAX];
+
+	find_cache(directory, sizeof(directory));
+	if (!directory[0] || snprintf(path, size, "%s/verified", directory) >= (int)size)
+		path[0] = '\0';
+}
+
 int verify_image(const struct image *image, struct error *error)
 {
-	char directory[PATH_MAX], memory[PATH_MAX + sizeof("/verified")];
+	char memory[PATH_MAX];
 
-	cache_directory(directory, sizeof(directory));
-	snprintf(memory, sizeof(memory), "%s/verified", directory);
-	return image_verify(image, directory[0] ? memory : NULL, error);
+	find_memory(memory, sizeof(memory));
+	return image_verify(image, memory[0] ? memory : NULL, error);
 }

@@ -17,6 +17,14 @@ int find_image(const char *given, struct image *image, struct error *error);
  */
 int verify_image(const struct image *image, struct error *error);
 
+/*
+ * The directory for this user's cache, made if need be; an empty PATH if there can be none.
+ */
+void find_cache(char *path, size_t size);
+
+/* The file in it that keeps what was found whole (imagebuilder/verify.h); or an empty PATH. */
+void find_memory(char *path, size_t size);
+
 /* Where the default image's parts are for `image build`: NAME beside the executable, or installed.
  */
 int find_part(const char *name, char *path, size_t size);

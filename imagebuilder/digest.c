@@ -4,9 +4,11 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #define READ_BYTES 65536
+#define PAGE_BYTES 4096
 
 struct digest {
 	EVP_MD_CTX *context;
@@ -97,6 +99,65 @@ int digest_bytes(const void *bytes, size_t size, char hex[DIGEST_HEX_BYTES], str
 	if (!digest)
 		return -1;
 	digest_add(digest, bytes, size);
+	return digest_finish_hex(digest, hex, error);
+}
+
+/* Adds the pages of the SIZE bytes at OFFSET, but for those of zeros. */
+static void add_pages(struct digest *digest, const char *bytes, size_t size, uint64_t offset)
+{
+	static const char zeros[PAGE_BYTES];
+
+	for (size_t done = 0; done < size; done += PAGE_BYTES) {
+		size_t length = size - done < PAGE_BYTES ? size - done : PAGE_BYTES;
+		uint64_t place = offset + done;
+		if (memcmp(bytes + done, zeros, length) == 0)
+			continue;
+		digest_add(digest, &place, sizeof(place));
+		digest_add(digest, bytes + done, length);
+	}
+}
+
+/* Adds what is between START and END, which are multiples of a page or the file's end. */
+static int add_range(struct digest *digest, int fd, off_t start, off_t end)
+{
+	char buffer[READ_BYTES];
+
+	while (start < end) {
+		size_t wanted = end - start < READ_BYTES ? (size_t)(end - start) : READ_BYTES;
+		ssize_t length = pread(fd, buffer, wanted, start);
+		if (length <= 0 || (size_t)length != wanted)
+			return -1;
+		add_pages(digest, buffer, wanted, (uint64_t)start);
+		start += length;
+	}
+	return 0;
+}
+
+int digest_sparse_file_hex(int fd, const char *name, char hex[DIGEST_HEX_BYTES],
+			   struct error *error)
+{
+	off_t size = lseek(fd, 0, SEEK_END), end = 0;
+	struct digest *digest = digest_new(error);
+	int failed = size < 0;
+
+	if (!digest)
+		return -1;
+	digest_add(digest, &size, sizeof(size));
+	while (!failed && end < size) {
+		off_t start = lseek(fd, end, SEEK_DATA);
+		/* ENXIO: nothing but a hole until the end. */
+		if (start < 0)
+			break;
+		end = lseek(fd, start, SEEK_HOLE);
+		/* File systems may say where data is by units of their own. */
+		start -= start % PAGE_BYTES;
+		end += (PAGE_BYTES - end % PAGE_BYTES) % PAGE_BYTES;
+		failed = end <= start || add_range(digest, fd, start, end < size ? end : size);
+	}
+	if (failed) {
+		digest_free(digest);
+		return error_errno(error, "read %s", name);
+	}
 	return digest_finish_hex(digest, hex, error);
 }
 

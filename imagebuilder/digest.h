@@ -32,6 +32,13 @@ int digest_file_hex(int fd, const char *name, char hex[DIGEST_HEX_BYTES], struct
 /* Digests SIZE bytes into HEX. */
 int digest_bytes(const void *bytes, size_t size, char hex[DIGEST_HEX_BYTES], struct error *error);
 
+/*
+ * The same for a file that is mostly holes, in the time that its data takes: of its size and of
+ * each page that is not all zeros, with its place. What is a hole and what is zeros plays no part.
+ */
+int digest_sparse_file_hex(int fd, const char *name, char hex[DIGEST_HEX_BYTES],
+			   struct error *error);
+
 void digest_hex(const uint8_t value[DIGEST_BYTES], char hex[DIGEST_HEX_BYTES]);
 
 #endif

@@ -43,7 +43,7 @@ static void open_memory(struct memory *memory, const char *path)
 
 	memory->text[0] = '\0';
 	memory->fd = -1;
-	if (!path)
+	if (!path || !path[0])
 		return;
 	memory->fd =
 		open(path, O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK, 0600);
@@ -75,41 +75,107 @@ static void remember(const struct memory *memory, const struct stat *stat, const
 		return; /* it will be read again, that is all */
 }
 
-static int compare(int fd, const char *part, const char *path, const char *sha256,
-		   struct error *error)
+/* As verify_file, with the memory open. */
+static int check_file(const struct memory *memory, int fd, const char *name,
+		      digest_function *digest, const char *sha256, struct error *error)
 {
-	char hex[DIGEST_HEX_BYTES];
+	char line[LINE_BYTES], hex[DIGEST_HEX_BYTES];
+	struct stat stat;
 
-	if (digest_file_hex(fd, path, hex, error))
-		return -1;
-	if (strcmp(hex, sha256) == 0)
+	if (fstat(fd, &stat))
+		return error_errno(error, "stat %s", name);
+	make_line(sha256, &stat, line);
+	if (strstr(memory->text, line))
 		return 0;
-	return error_set(error, "%s: the image's %s is damaged or was changed since it was built",
-			 path, part);
+	if (digest(fd, name, hex, error))
+		return -1;
+	if (strcmp(hex, sha256) != 0)
+		return 1;
+	remember(memory, &stat, line);
+	return 0;
 }
 
 static int verify_part(const struct memory *memory, const char *part, const char *path,
 		       const char *sha256, struct error *error)
 {
-	char line[LINE_BYTES];
 	uint64_t size_bytes;
-	struct stat stat;
 	int fd = files_open(path, &size_bytes, error);
-	int result = 0;
 
 	if (fd < 0)
 		return -1;
-	if (fstat(fd, &stat)) {
-		close(fd);
-		return error_errno(error, "stat %s", path);
-	}
-	make_line(sha256, &stat, line);
-	if (!strstr(memory->text, line)) {
-		result = compare(fd, part, path, sha256, error);
-		if (!result)
-			remember(memory, &stat, line);
-	}
+	int result = check_file(memory, fd, path, digest_file_hex, sha256, error);
 	close(fd);
+	if (result > 0)
+		return error_set(error,
+				 "%s: the image's %s is damaged or was changed since it was built",
+				 path, part);
+	return result;
+}
+
+int verify_file(int fd, const char *name, digest_function *digest, const char *sha256,
+		const char *memory_path, struct error *error)
+{
+	struct memory *memory = malloc(sizeof(*memory));
+
+	if (!memory)
+		return error_set(error, "out of memory");
+	open_memory(memory, memory_path);
+	int result = check_file(memory, fd, name, digest, sha256, error);
+	close_memory(memory);
+	free(memory);
+	return result;
+}
+
+/* What the memory has of a file: its line begins with the digest. */
+static bool recall(const struct memory *memory, const struct stat *stat,
+		   char sha256[DIGEST_HEX_BYTES])
+{
+	char line[LINE_BYTES];
+
+	make_line("", stat, line);
+	const char *place = strstr(memory->text, line);
+	if (!place || place - memory->text < DIGEST_HEX_BYTES - 1)
+		return false;
+	memcpy(sha256, place - (DIGEST_HEX_BYTES - 1), DIGEST_HEX_BYTES - 1);
+	sha256[DIGEST_HEX_BYTES - 1] = '\0';
+	return true;
+}
+
+static int find_digest(const struct memory *memory, int fd, const char *path,
+		       char sha256[DIGEST_HEX_BYTES], struct error *error)
+{
+	char line[LINE_BYTES];
+	struct stat stat;
+
+	if (fstat(fd, &stat))
+		return error_errno(error, "stat %s", path);
+	if (recall(memory, &stat, sha256))
+		return 0;
+	if (digest_file_hex(fd, path, sha256, error))
+		return -1;
+	make_line(sha256, &stat, line);
+	remember(memory, &stat, line);
+	return 0;
+}
+
+int verify_digest(const char *path, const char *memory_path, char sha256[DIGEST_HEX_BYTES],
+		  struct error *error)
+{
+	uint64_t size_bytes;
+	int fd = files_open(path, &size_bytes, error);
+	struct memory *memory = malloc(sizeof(*memory));
+	int result = -1;
+
+	if (!memory)
+		error_set(error, "out of memory");
+	if (fd >= 0 && memory) {
+		open_memory(memory, memory_path);
+		result = find_digest(memory, fd, path, sha256, error);
+		close_memory(memory);
+	}
+	if (fd >= 0)
+		close(fd);
+	free(memory);
 	return result;
 }
 

@@ -1,9 +1,10 @@
 /*
- * verify: whether a guest image's parts are still what was built.
+ * verify: whether files are still what was made: a guest image's parts, and others.
  */
 #ifndef IMAGEBUILDER_VERIFY_H
 #define IMAGEBUILDER_VERIFY_H
 
+#include "imagebuilder/digest.h"
 #include "imagebuilder/image.h"
 
 /*
@@ -16,5 +17,23 @@
  * slower: it is never a reason to fail.
  */
 int image_verify(const struct image *image, const char *memory, struct error *error);
+
+/* How a file's digest is made: digest_file_hex or digest_sparse_file_hex. */
+typedef int digest_function(int fd, const char *name, char hex[DIGEST_HEX_BYTES],
+			    struct error *error);
+
+/*
+ * Compares the digest of the file behind FD, named NAME in errors, with SHA256; MEMORY as above.
+ * 0 if it is the same, 1 if not, -1 with ERROR set if it cannot be read.
+ */
+int verify_file(int fd, const char *name, digest_function *digest, const char *sha256,
+		const char *memory, struct error *error);
+
+/*
+ * The digest (digest_file_hex) of the file PATH, which is read only if MEMORY does not know it.
+ * 0, or -1 with ERROR set.
+ */
+int verify_digest(const char *path, const char *memory, char sha256[DIGEST_HEX_BYTES],
+		  struct error *error);
 
 #endif
