@@ -115,18 +115,17 @@ static int parse_hello(const char *line, struct timespec *now, const char **seed
 	return 0;
 }
 
-/* The host's line gives this VM a clock and random numbers that no other VM has. */
+/*
+ * The host's line gives this VM a clock and random numbers that no other VM has. The kernel makes
+ * its boot id when it is first read, which nothing may do before this.
+ */
 int make_unique(struct error *error)
 {
-	char line[CONTROL_LINE_BYTES];
 	unsigned char seed[CONTROL_SEED_BYTES];
 	struct timespec now;
 	const char *digits;
 
-	control_send(CONTROL_READY, "");
-	if (control_receive(line, sizeof(line), error))
-		return -1;
-	if (parse_hello(line, &now, &digits))
+	if (parse_hello(guest.hello, &now, &digits))
 		return error_set(error, "the host's first line is not '" CONTROL_HELLO "'");
 	if (decode_seed(digits, seed, error) || feed_random_generator(seed, error))
 		return -1;

@@ -165,10 +165,24 @@ int open_ports(struct error *error)
 	return 0;
 }
 
-/* The template point: a clone's job disk has no capacity until the host gives it one. */
+/*
+ * The template point: here a VM is saved, and its clones go on from here. Their job disk takes the
+ * place of one that had a single sector, which the host tells the kernel before it says hello, and
+ * the kernel us by a uevent.
+ */
 int wait_job_disk(struct error *error)
 {
-	char path[512];
+	char device[64], path[96];
 
-	return find_disk(JOBDISK_SERIAL, path, sizeof(path), error);
+	if (find_disk(JOBDISK_SERIAL, device, sizeof(device), error))
+		return -1;
+	control_send(CONTROL_READY, "");
+	if (control_receive(guest.hello, sizeof(guest.hello), error))
+		return -1;
+	uint64_t deadline_ms = monotonic_ms() + DEVICE_WAIT_MS;
+	snprintf(path, sizeof(path), "/sys/block%s/size", strrchr(device, '/'));
+	while (read_number(path, NULL) <= 1)
+		if (wait_uevent(deadline_ms))
+			return error_set(error, "the job disk's size did not come");
+	return 0;
 }

@@ -50,6 +50,7 @@ struct guest {
 
 	int uevent_fd;
 	int control_fd, stdout_port_fd, stderr_port_fd;
+	char hello[CONTROL_LINE_BYTES]; /* the host's, from wait_job_disk to make_unique */
 	bool job_disk_mounted;
 
 	/* the job, from start_job to supervise */

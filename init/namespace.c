@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
@@ -183,6 +184,36 @@ static int set_up_sys(void)
 		     NULL);
 }
 
+/*
+ * Every VM is a machine of its own, also where many come from one image (machine-id(5)). An image
+ * without the file has a program for it no more than before.
+ */
+static int set_up_machine_id(void)
+{
+	static const char file[] = "/machine-id", target[] = ROOT_DIR "/etc/machine-id";
+	unsigned char bytes[16];
+	char text[2 * sizeof(bytes) + 2];
+	struct stat status;
+
+	/* Not through a link of the image's. */
+	if (lstat(target, &status) || !S_ISREG(status.st_mode))
+		return 0;
+	if (getrandom(bytes, sizeof(bytes), 0) != sizeof(bytes))
+		return -1;
+	/* As a random UUID (RFC 4122), as systemd makes it. */
+	bytes[6] = (bytes[6] & 0x0f) | 0x40;
+	bytes[8] = (bytes[8] & 0x3f) | 0x80;
+	for (size_t i = 0; i < sizeof(bytes); i++)
+		snprintf(text + 2 * i, 3, "%02x", bytes[i]);
+	text[2 * sizeof(bytes)] = '\n';
+	int fd = open(file, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0444);
+	if (fd < 0)
+		return -1;
+	ssize_t written = write(fd, text, sizeof(text) - 1);
+	close(fd);
+	return written == sizeof(text) - 1 ? bind_read_only(file, target) : -1;
+}
+
 /* --- the namespaces --- */
 
 static int make_mounts_private(void)
@@ -227,6 +258,7 @@ static const struct step namespace_steps[] = {
 	{"set up /proc", set_up_proc},
 	{"set up /dev", set_up_dev},
 	{"set up /sys", set_up_sys},
+	{"set up the machine id", set_up_machine_id},
 	{"enter the root", enter_root},
 	{"hide from the job", hide_from_job},
 };

@@ -10,8 +10,8 @@
 #define CONTROL_LINE_BYTES 512
 
 /*
- * host to guest, once, in answer to "ready": "hello SECONDS NANOSECONDS SEED"; the time is that
- * of sending, SEED is CONTROL_SEED_BYTES in hex
+ * host to guest, once, in answer to "ready", or to a clone of a VM that has said it:
+ * "hello SECONDS NANOSECONDS SEED"; the time is that of sending, SEED is CONTROL_SEED_BYTES in hex
  */
 #define CONTROL_HELLO	   "hello"
 #define CONTROL_SEED_BYTES 32
