@@ -88,14 +88,15 @@ few_src    := $(addprefix host-tools/,changes.c disk.c extract.c outputs.c repor
 few_obj    := $(few_src:%.c=$B/few/%.o)
 test_jobvms := $B/exploited/jobvm $B/few/jobvm
 test_programs := $(guest_programs) $(host_programs) $(preloads) $(test_jobvms)
-product_src := $(host_src) $(wildcard init/*.c)
+product_src := $(host_src) $(wildcard host-tools/vmm/preload/*.c) $(wildcard init/*.c)
 # Programs that the benchmarks measure.
 bench_src  := $(wildcard bench/*.c)
 bench_programs := $(bench_src:bench/%.c=$B/bench-programs/%)
 c_files    := $(product_src) $(unit_src) $(fuzz_src) $(bench_src) \
 	$(wildcard tests/system/guest/*.c tests/system/host/*.c tests/system/preload/*.c) \
 	$(wildcard tests/hostile/*.c)
-h_files    := $(wildcard $(ROOMS:%=%/*.h) init/*.h tests/unit/*.h tests/hostile/*.h tests/fuzz/*.h)
+h_files    := $(wildcard $(ROOMS:%=%/*.h) host-tools/vmm/preload/*.h init/*.h tests/unit/*.h \
+	tests/hostile/*.h tests/fuzz/*.h)
 man_pages  := $(wildcard docs/man/*.[15])
 
 .PHONY: all unit-tests hostile-tests sanitized-tests fuzz-programs harnesses deps test-deps \
@@ -103,7 +104,7 @@ man_pages  := $(wildcard docs/man/*.[15])
 	check-system check-tuned lint format sanitize fuzz bench-programs install clean
 .DELETE_ON_ERROR:
 
-all: $B/jobvm $B/image/image.json
+all: $B/jobvm $B/libjobvm-readonly.so $B/image/image.json
 
 # --- programs ---
 
@@ -114,6 +115,13 @@ $B/jobvm: $(host_obj)
 $B/init: $(init_obj)
 	@echo '  LINK  $@'
 	$Q$(MUSL_CC) $(init_ldflags) -o $@ $^
+
+# Loaded into QEMU. On 64 bits the names of large files are names of their own.
+$B/libjobvm-readonly.so: host-tools/vmm/preload/readonly.c host-tools/vmm/preload/readonly.h \
+		$B/host.flags
+	@mkdir -p $(@D)
+	@echo '  LINK  $@'
+	$Q$(CC) $(filter-out -fPIE -D_FILE_OFFSET_BITS=64,$(host_cflags)) $(CPPFLAGS) $(CFLAGS) -fPIC -shared -o $@ $<
 
 $B/host/%.o: %.c $B/host.flags
 	@mkdir -p $(@D)
@@ -339,6 +347,7 @@ install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(DATADIR)/image $(DESTDIR)$(DATADIR)/kernel
 	install -m 755 $B/jobvm $(DESTDIR)$(PREFIX)/bin/jobvm
 	install -m 755 $B/init $(DESTDIR)$(DATADIR)/init
+	install -m 644 $B/libjobvm-readonly.so $(DESTDIR)$(DATADIR)/libjobvm-readonly.so
 	install -m 644 $B/image/* $(DESTDIR)$(DATADIR)/image
 	cp -R --preserve=mode $B/skeleton $B/userland $(DESTDIR)$(DATADIR)
 	cp -R --preserve=mode $B/kernel/. $(DESTDIR)$(DATADIR)/kernel

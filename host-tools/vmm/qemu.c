@@ -18,7 +18,9 @@
 #include <unistd.h>
 
 #include "host-tools/confine.h"
+#include "host-tools/find_image.h"
 #include "host-tools/vmm/machine.h"
+#include "host-tools/vmm/preload/readonly.h"
 #include "host-tools/vmm/tsc.h"
 #include "jobdisk/layout.h"
 
@@ -33,7 +35,7 @@ struct arguments {
 
 /* The descriptors that QEMU inherits, by their numbers here. */
 struct inherited {
-	int kernel_fd, initrd_fd, root_fd, job_disk_fd;
+	int kernel_fd, initrd_fd, root_fd, job_disk_fd, memory_fd, preload_fd;
 	int qmp_fd, control_fd, stdout_fd, stderr_fd, console_fd, log_fd;
 };
 
@@ -75,6 +77,30 @@ static void add(struct arguments *arguments, const char *format, ...)
 	va_end(values);
 }
 
+uint64_t qemu_memory_bytes(uint64_t wanted_bytes)
+{
+	return (wanted_bytes + MIB - 1) / MIB * MIB;
+}
+
+/* A template's memory is a file that its QEMU writes and clones copy from, page by page. */
+static void add_memory(struct arguments *a, const struct qemu_options *options,
+		       const struct inherited *fds)
+{
+	uint64_t memory_bytes = qemu_memory_bytes(options->memory_bytes);
+
+	add(a, "-m");
+	add(a, "%" PRIu64 "M", memory_bytes / MIB);
+	if (options->start == QEMU_BOOT)
+		return;
+	add(a, "-object");
+	add(a, "memory-backend-file,id=memory,size=%" PRIu64 ",mem-path=/proc/self/fd/%d,share=%s",
+	    memory_bytes, fds->memory_fd, options->start == QEMU_SAVE ? "on" : "off");
+	if (options->start == QEMU_RESTORE) {
+		add(a, "-incoming");
+		add(a, "defer");
+	}
+}
+
 /* The machine without everything that a batch job does not need. */
 static void add_machine(struct arguments *a, const struct qemu_options *options,
 			const struct machine *machine)
@@ -89,7 +115,8 @@ static void add_machine(struct arguments *a, const struct qemu_options *options,
 	add(a, "-sandbox");
 	add(a, "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
 	add(a, "-machine");
-	add(a, "%s,%s,dump-guest-core=off", machine->name, machine->options);
+	add(a, "%s,%s,dump-guest-core=off%s", machine->name, machine->options,
+	    options->start == QEMU_BOOT ? "" : ",memory-backend=memory");
 	/* Virtio 1.0 on the bus that defaults to the draft before it. */
 	add(a, "-global");
 	add(a, "virtio-mmio.force-legacy=false");
@@ -100,8 +127,6 @@ static void add_machine(struct arguments *a, const struct qemu_options *options,
 	add(a, tcg ? "max,la57=off" : "host");
 	add(a, "-smp");
 	add(a, "%" PRIu64, options->cpus);
-	add(a, "-m");
-	add(a, "%" PRIu64 "M", (options->memory_bytes + MIB - 1) / MIB);
 	add(a, "-rtc");
 	add(a, "base=utc");
 }
@@ -113,7 +138,8 @@ static void add_kernel(struct arguments *a, const struct qemu_options *options,
 	char tsc[48] = "";
 
 	if (tcg && machine->tcg_needs_tsc)
-		snprintf(tsc, sizeof(tsc), " tsc_early_khz=%" PRIu64, tsc_measure_khz());
+		snprintf(tsc, sizeof(tsc), " tsc_early_khz=%" PRIu64,
+			 options->tsc_khz ? options->tsc_khz : tsc_measure_khz());
 	add(a, "-kernel");
 	add(a, "/proc/self/fd/%d", fds->kernel_fd);
 	if (fds->initrd_fd >= 0) {
@@ -166,6 +192,7 @@ static void build_arguments(struct arguments *a, const char *program,
 
 	add(a, "%s", program);
 	add_machine(a, options, machine);
+	add_memory(a, options, fds);
 	add_kernel(a, options, machine, fds);
 	add_disk(a, machine, "root", ROOTDISK_SERIAL, fds->root_fd, false);
 	if (fds->job_disk_fd >= 0)
@@ -191,13 +218,34 @@ static void free_arguments(struct arguments *arguments)
 		free(arguments->items[i]);
 }
 
+char *qemu_describe(const struct qemu_options *options)
+{
+	/* What a template and its clone do not share is left out: descriptors and sharing. */
+	const struct inherited fds = {.initrd_fd = options->image->initrd ? 0 : -1};
+	struct qemu_options same = *options;
+	struct arguments arguments = {.count = 0};
+	char *text = NULL;
+	size_t length;
+
+	same.start = QEMU_SAVE;
+	same.tsc_khz = 1;
+	build_arguments(&arguments, "qemu", &same, &fds);
+	FILE *stream = open_memstream(&text, &length);
+	for (size_t i = 0; stream && i < arguments.count; i++)
+		fprintf(stream, "%s\n", arguments.items[i]);
+	free_arguments(&arguments);
+	if (!stream || fclose(stream))
+		abort();
+	return text;
+}
+
 /* --- the child's side --- */
 
 static int inherit(const struct inherited *fds)
 {
-	const int kept[] = {fds->kernel_fd,   fds->initrd_fd, fds->root_fd,
-			    fds->job_disk_fd, fds->qmp_fd,    fds->control_fd,
-			    fds->stdout_fd,   fds->stderr_fd, fds->console_fd};
+	const int kept[] = {fds->kernel_fd, fds->initrd_fd,  fds->root_fd,   fds->job_disk_fd,
+			    fds->memory_fd, fds->preload_fd, fds->qmp_fd,    fds->control_fd,
+			    fds->stdout_fd, fds->stderr_fd,  fds->console_fd};
 	int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
 	if (null_fd < 0 || dup2(null_fd, 0) < 0 || dup2(fds->log_fd, 1) < 0 ||
@@ -220,15 +268,21 @@ static gid_t kvm_group(const struct qemu_options *options)
 	return status.st_gid;
 }
 
-/* No core dump of the guest's memory, and no file that grows beyond the job disk's size. */
-static int limit_resources(const struct inherited *fds)
+/*
+ * No core dump of the guest's memory, and no file that grows beyond the job disk's size, or the
+ * template's.
+ */
+static int limit_resources(const struct qemu_options *options, const struct inherited *fds)
 {
 	struct rlimit none = {0, 0};
 	struct stat disk = {0};
 
 	if (fds->job_disk_fd >= 0 && fstat(fds->job_disk_fd, &disk))
 		return -1;
-	struct rlimit file = {(rlim_t)disk.st_size, (rlim_t)disk.st_size};
+	rlim_t most = (rlim_t)disk.st_size;
+	if (options->start == QEMU_SAVE)
+		most = options->state_max_bytes;
+	struct rlimit file = {most, most};
 	return setrlimit(RLIMIT_CORE, &none) || setrlimit(RLIMIT_FSIZE, &file) ? -1 : 0;
 }
 
@@ -244,14 +298,34 @@ static int confine(const struct qemu_options *options, const struct inherited *f
 		{.fd = fds->kernel_fd, .access = CONFINE_READ},
 		{.fd = fds->initrd_fd >= 0 ? fds->initrd_fd : fds->kernel_fd,
 		 .access = CONFINE_READ},
-		{.path = "/dev/kvm", .access = CONFINE_READ_WRITE},
+		{.path = options->accel == ACCEL_KVM ? "/dev/kvm" : "/dev/null",
+		 .access = CONFINE_READ_WRITE},
+		{.fd = fds->preload_fd, .access = CONFINE_READ},
+		{.fd = fds->memory_fd,
+		 .access = options->start == QEMU_SAVE ? CONFINE_READ_WRITE : CONFINE_READ},
 	};
-	size_t count = sizeof(rules) / sizeof(rules[0]) - (options->accel == ACCEL_KVM ? 0 : 1);
+	/* The last two are for what there is with a template only. */
+	static const size_t unused[] = {[QEMU_BOOT] = 2, [QEMU_SAVE] = 0, [QEMU_RESTORE] = 0};
+	size_t count = sizeof(rules) / sizeof(rules[0]) - unused[options->start];
 
 	confine_network();
-	if (limit_resources(fds) || confine_user(kvm_group(options)))
+	if (limit_resources(options, fds) || confine_user(kvm_group(options)))
 		return -1;
 	return confine_files(rules, count);
+}
+
+/* How a clone's QEMU is made to open its memory for reading (preload/readonly.c). */
+struct preload {
+	char library[48], fd[48];
+};
+
+static void add_preload(struct preload *preload, const struct inherited *fds, char **environment)
+{
+	snprintf(preload->library, sizeof(preload->library), "LD_PRELOAD=/proc/self/fd/%d",
+		 fds->preload_fd);
+	snprintf(preload->fd, sizeof(preload->fd), READONLY_VARIABLE "=%d", fds->memory_fd);
+	environment[0] = preload->library;
+	environment[1] = preload->fd;
 }
 
 /* Never returns; what fails is said on the log. */
@@ -259,11 +333,14 @@ static void run_child(const struct qemu_options *options, const struct inherited
 		      struct arguments *arguments, pid_t parent)
 {
 	char *environment[] = {(char *)(uintptr_t) "PATH=/usr/bin:/bin",
-			       (char *)(uintptr_t) "LC_ALL=C", NULL};
+			       (char *)(uintptr_t) "LC_ALL=C", NULL, NULL, NULL};
+	struct preload preload;
 	char program[PATH_MAX];
 	sigset_t none;
 
 	snprintf(program, sizeof(program), "%s", arguments->items[0]);
+	if (options->start == QEMU_RESTORE)
+		add_preload(&preload, fds, environment + 2);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	/* Own session: a terminal's Ctrl-C is for jobvm, which then ends QEMU in order. */
@@ -301,6 +378,20 @@ static int open_image(const struct image *image, struct inherited *fds, struct e
 	return 0;
 }
 
+/* The library and the memory are for its QEMU alone; the caller's descriptor stays. */
+static int open_template(const struct qemu_options *options, struct inherited *fds,
+			 struct error *error)
+{
+	char path[PATH_MAX];
+
+	if (options->start == QEMU_BOOT)
+		return 0;
+	fds->memory_fd = options->memory_fd;
+	if (find_part(READONLY_LIBRARY, path, sizeof(path)))
+		return error_set(error, READONLY_LIBRARY " is not beside jobvm, or not installed");
+	return open_file(path, &fds->preload_fd, error);
+}
+
 static int make_socket(int *ours, int *theirs, struct error *error)
 {
 	int ends[2];
@@ -333,9 +424,9 @@ static void close_fd(int fd)
 
 static void close_inherited(const struct inherited *fds)
 {
-	const int ends[] = {fds->kernel_fd, fds->initrd_fd,  fds->root_fd,
-			    fds->qmp_fd,    fds->control_fd, fds->stdout_fd,
-			    fds->stderr_fd, fds->console_fd, fds->log_fd};
+	const int ends[] = {fds->kernel_fd,  fds->initrd_fd,  fds->root_fd,   fds->preload_fd,
+			    fds->qmp_fd,     fds->control_fd, fds->stdout_fd, fds->stderr_fd,
+			    fds->console_fd, fds->log_fd};
 
 	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
 		close_fd(ends[i]);
@@ -381,7 +472,8 @@ int qemu_start(const struct qemu_options *options, struct qemu *qemu, struct err
 	memset(&fds, -1, sizeof(fds));
 	memset(qemu, -1, sizeof(*qemu));
 	fds.job_disk_fd = options->job_disk_fd;
-	int failed = open_image(options->image, &fds, error) || make_sockets(qemu, &fds, error) ||
+	int failed = open_image(options->image, &fds, error) ||
+		     open_template(options, &fds, error) || make_sockets(qemu, &fds, error) ||
 		     spawn(options, qemu, &fds, error);
 	close_inherited(&fds);
 	if (failed)

@@ -9,6 +9,12 @@
 #include "host-tools/job.h"
 #include "imagebuilder/image.h"
 
+enum qemu_start {
+	QEMU_BOOT,
+	QEMU_SAVE,    /* boots with its memory in a template's file */
+	QEMU_RESTORE, /* waits for a state that goes with a template's memory */
+};
+
 struct qemu_options {
 	const struct image *image;
 	enum job_accel accel; /* ACCEL_KVM or ACCEL_TCG */
@@ -16,6 +22,16 @@ struct qemu_options {
 	uint64_t cpus;
 	int job_disk_fd; /* read-write; -1: the VM gets no job disk */
 	bool recovery;	 /* PID 1 is only to mount the job disk and unmount it */
+	enum qemu_start start;
+	/*
+	 * Unless it boots: the template's memory, qemu_memory_bytes(memory_bytes) long. It must be
+	 * open for reading and writing to save, and may be read-only to restore: then QEMU's memory
+	 * is a private copy on write, and its process has no way to write the file.
+	 */
+	int memory_fd;
+	uint64_t state_max_bytes; /* to save: no file grows beyond it */
+	/* That the guest is told where it needs it, or was when it was saved; 0: measured now. */
+	uint64_t tsc_khz;
 };
 
 /* Our ends of what QEMU was given. All are close-on-exec and non-blocking. */
@@ -29,6 +45,16 @@ struct qemu {
 
 /* The QEMU program: $JOBVM_QEMU or qemu-system-x86_64 in PATH. 0, or -1 with ERROR set. */
 int qemu_find(char *path, size_t size, struct error *error);
+
+/* As much memory as QEMU gives a VM that is to have at least so much: whole MiB. */
+uint64_t qemu_memory_bytes(uint64_t wanted_bytes);
+
+/*
+ * QEMU's command line for a template or its clone, one argument a line, without what differs from
+ * start to start: two VMs with the same text and the same files can take each other's state.
+ * To be freed.
+ */
+char *qemu_describe(const struct qemu_options *options);
 
 /*
  * Starts QEMU, confined: own session and, when we are root, own user; no_new_privs, Landlock,

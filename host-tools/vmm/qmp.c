@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -15,28 +16,57 @@ void qmp_init(struct qmp *qmp, int fd)
 
 void qmp_command(struct qmp *qmp, const char *command)
 {
-	char text[128];
-	int length = snprintf(text, sizeof(text), "{\"execute\":\"%s\"}\n", command);
+	qmp_command_with(qmp, command, "{}", -1);
+}
 
+void qmp_command_with(struct qmp *qmp, const char *command, const char *arguments, int passed_fd)
+{
+	union {
+		struct cmsghdr header;
+		char bytes[CMSG_SPACE(sizeof(int))];
+	} control = {.bytes = {0}};
+	char text[512];
+	int length = snprintf(text, sizeof(text), "{\"execute\":\"%s\",\"arguments\":%s}\n",
+			      command, arguments);
+	struct iovec part = {text, (size_t)length};
+	struct msghdr message = {.msg_iov = &part, .msg_iovlen = 1};
+
+	if (length >= (int)sizeof(text))
+		abort();
+	if (passed_fd >= 0) {
+		control.header.cmsg_level = SOL_SOCKET;
+		control.header.cmsg_type = SCM_RIGHTS;
+		control.header.cmsg_len = CMSG_LEN(sizeof(int));
+		memcpy(CMSG_DATA(&control.header), &passed_fd, sizeof(int));
+		message.msg_control = control.bytes;
+		message.msg_controllen = sizeof(control.bytes);
+	}
 	/* A QEMU that is gone is noticed by its process's end. */
-	if (send(qmp->fd, text, (size_t)length, MSG_NOSIGNAL) < 0)
+	if (sendmsg(qmp->fd, &message, MSG_NOSIGNAL) < 0)
 		return;
 }
 
-static bool handle_line(const char *line, size_t length, qmp_event *on_event, void *context)
+static bool handle_line(const char *line, size_t length, const struct qmp_handlers *handlers,
+			void *context)
 {
 	json_t *message = json_loadb(line, length, 0, NULL);
 
 	if (!message)
 		return false;
 	const char *event = json_string_value(json_object_get(message, "event"));
+	const json_t *error = json_object_get(message, "error");
+	const char *sentence = json_string_value(json_object_get(error, "desc"));
 	if (event)
-		on_event(context, event, json_object_get(message, "data"));
+		handlers->on_event(context, event, json_object_get(message, "data"));
+	else if (error)
+		handlers->on_reply(context, sentence ? sentence : "unknown error");
+	else if (json_object_get(message, "return"))
+		handlers->on_reply(context, NULL);
 	json_decref(message);
 	return true;
 }
 
-bool qmp_read(struct qmp *qmp, qmp_event *on_event, void *context)
+bool qmp_read(struct qmp *qmp, const struct qmp_handlers *handlers, void *context)
 {
 	ssize_t got = recv(qmp->fd, qmp->line + qmp->length, sizeof(qmp->line) - qmp->length,
 			   MSG_DONTWAIT);
@@ -51,7 +81,7 @@ bool qmp_read(struct qmp *qmp, qmp_event *on_event, void *context)
 		if (!end)
 			return qmp->length < sizeof(qmp->line);
 		size_t line_length = (size_t)(end - qmp->line) + 1;
-		if (!handle_line(qmp->line, line_length, on_event, context))
+		if (!handle_line(qmp->line, line_length, handlers, context))
 			return false;
 		qmp->length -= line_length;
 		memmove(qmp->line, qmp->line + line_length, qmp->length);

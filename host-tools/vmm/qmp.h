@@ -19,12 +19,23 @@ void qmp_init(struct qmp *qmp, int fd);
 
 /* Sends a command without arguments. Errors show as the end of QEMU. */
 void qmp_command(struct qmp *qmp, const char *command);
+/* With ARGUMENTS, a JSON object as text, and with it the descriptor PASSED_FD (-1: none). */
+void qmp_command_with(struct qmp *qmp, const char *command, const char *arguments, int passed_fd);
+
+struct qmp_handlers {
+	/* An event with its name and data, an object that may be NULL. */
+	void (*on_event)(void *context, const char *name, const json_t *data);
+	/*
+	 * The answer to the next command in the order of sending; qmp_init sent the first. ERROR is
+	 * QEMU's sentence, or NULL.
+	 */
+	void (*on_reply)(void *context, const char *error);
+};
 
 /*
- * Reads what has come and calls ON_EVENT for each event with its name and data (an object; may
- * be NULL). Returns false at the end of the stream or when QEMU does not speak JSON.
+ * Reads what has come and calls a handler for each message. Returns false at the end of the
+ * stream or when QEMU does not speak JSON.
  */
-typedef void qmp_event(void *context, const char *name, const json_t *data);
-bool qmp_read(struct qmp *qmp, qmp_event *on_event, void *context);
+bool qmp_read(struct qmp *qmp, const struct qmp_handlers *handlers, void *context);
 
 #endif

@@ -33,13 +33,26 @@ static struct sample take_sample(void)
 	return best;
 }
 
+struct tsc_mark tsc_mark(void)
+{
+	struct sample now = take_sample();
+
+	return (struct tsc_mark){.ticks = now.ticks, .ns = now.ns};
+}
+
+uint64_t tsc_khz_since(const struct tsc_mark *mark)
+{
+	struct sample now = take_sample();
+
+	return (uint64_t)((double)(now.ticks - mark->ticks) * 1e6 / (double)(now.ns - mark->ns) +
+			  0.5);
+}
+
 uint64_t tsc_measure_khz(void)
 {
 	const struct timespec interval = {.tv_nsec = INTERVAL_NS};
-	struct sample first = take_sample();
+	struct tsc_mark mark = tsc_mark();
 
 	nanosleep(&interval, NULL);
-	struct sample last = take_sample();
-	return (uint64_t)((double)(last.ticks - first.ticks) * 1e6 / (double)(last.ns - first.ns) +
-			  0.5);
+	return tsc_khz_since(&mark);
 }

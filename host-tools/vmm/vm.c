@@ -14,7 +14,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "host-tools/vmm/migration.h"
 #include "host-tools/vmm/qmp.h"
+#include "host-tools/vmm/tsc.h"
 #include "jobdisk/control.h"
 
 /* How long the guest may take, after the job's own limit and grace, to end it. */
@@ -23,6 +25,8 @@
 #define END_DEADLINE_MS	       600000
 /* How long QEMU may take to quit. */
 #define QUIT_WAIT_MS	       10000
+/* How long a clone may take until its first word. */
+#define RESTORE_TIMEOUT_MS     10000
 /* A pipe that polls writable takes this much without blocking (pipe(7), PIPE_BUF). */
 #define SAFE_WRITE_BYTES       4096
 
@@ -46,6 +50,7 @@ enum kill_reason {
 	KILL_DISK,	/* the host could not serve a disk */
 	KILL_FLOOD,	/* more output than PID 1 lets through */
 	KILL_OUTPUT,	/* stdout or stderr of our own could not be written */
+	KILL_RESTORE,	/* the clone did not come up */
 	KILL_CANCEL,
 };
 
@@ -54,6 +59,10 @@ struct vm {
 	struct vm_outcome *outcome;
 	struct qemu qemu;
 	struct qmp qmp;
+	struct migration migration; /* begun when migrating */
+	bool migrating;
+	struct tsc_mark tsc_mark;
+	struct timespec disk_time; /* the job disk's, just before a clone is told to begin */
 	struct pump out, err;
 	int signal_fd;
 	uint64_t start_ms, last_word_ms, quit_ms;
@@ -94,6 +103,120 @@ static void end_vm(struct vm *vm, enum kill_reason reason)
 		qmp_command(&vm->qmp, "quit");
 	else
 		kill(vm->qemu.pid, SIGKILL);
+}
+
+/* --- templates and clones --- */
+
+/* The time, and random bytes of the VM's own (jobdisk/control.h). */
+static void send_hello(struct vm *vm)
+{
+	unsigned char seed[CONTROL_SEED_BYTES];
+	char line[CONTROL_LINE_BYTES];
+	struct timespec now;
+
+	if (vm->said_hello || getrandom(seed, sizeof(seed), 0) != sizeof(seed))
+		return;
+	vm->said_hello = true;
+	clock_gettime(CLOCK_REALTIME, &now);
+	int length = snprintf(line, sizeof(line), CONTROL_HELLO " %lld %ld ", (long long)now.tv_sec,
+			      now.tv_nsec);
+	for (size_t i = 0; i < sizeof(seed); i++)
+		length += snprintf(line + length, sizeof(line) - (size_t)length, "%02x", seed[i]);
+	line[length++] = '\n';
+	/* The first bytes into an empty socket; a guest that does not get them gives up and says
+	 * so. */
+	if (write(vm->qemu.control_fd, line, (size_t)length) != length)
+		return;
+}
+
+static struct timespec modified_at(int fd)
+{
+	struct stat status = {.st_size = 0};
+
+	fstat(fd, &status);
+	return status.st_mtim;
+}
+
+static uint64_t size_of(int fd)
+{
+	struct stat status = {.st_size = 0};
+
+	fstat(fd, &status);
+	return (uint64_t)status.st_size;
+}
+
+static bool is_restoring(const struct vm *vm)
+{
+	return vm->options->qemu.start == QEMU_RESTORE &&
+	       vm->outcome->times.first_word == RECORD_UNSET;
+}
+
+/* By the time that a clone is restored, enough has passed to know how fast the counter runs. */
+static void check_tsc(struct vm *vm)
+{
+	uint64_t wanted_khz = vm->options->qemu.tsc_khz;
+	uint64_t khz = wanted_khz ? tsc_khz_since(&vm->tsc_mark) : 0;
+	uint64_t difference = khz > wanted_khz ? khz - wanted_khz : wanted_khz - khz;
+
+	if (difference <= wanted_khz / TSC_TOLERANCE)
+		return;
+	snprintf(vm->migration.problem, sizeof(vm->migration.problem),
+		 "its clock runs at %" PRIu64 " kHz, and this processor's at %" PRIu64, wanted_khz,
+		 khz);
+}
+
+/* The guest runs, and waits for its hello. */
+static void on_restored(struct vm *vm)
+{
+	vm->outcome->times.restored = elapsed_ms(vm);
+	vm->disk_time = modified_at(vm->options->qemu.job_disk_fd);
+	check_tsc(vm);
+	if (vm->migration.problem[0])
+		end_vm(vm, KILL_RESTORE);
+	else
+		send_hello(vm);
+}
+
+static void follow_migration(struct vm *vm)
+{
+	const struct migration *migration = &vm->migration;
+
+	if (migration->problem[0]) {
+		end_vm(vm, KILL_RESTORE);
+	} else if (migration->done && vm->options->qemu.start == QEMU_SAVE) {
+		vm->outcome->saved = true;
+		end_vm(vm, KILL_QUIT);
+	} else if (migration->done && vm->outcome->times.restored == RECORD_UNSET) {
+		on_restored(vm);
+	}
+}
+
+static void on_qmp_reply(void *context, const char *error)
+{
+	struct vm *vm = context;
+
+	/* The first answer is to the greeting. */
+	if (vm->outcome->times.vmm_ready == RECORD_UNSET) {
+		vm->outcome->times.vmm_ready = elapsed_ms(vm);
+		vm->migrating = vm->options->qemu.start == QEMU_RESTORE;
+		if (vm->migrating)
+			migration_restore(&vm->migration, &vm->qmp, vm->options->state_fd,
+					  size_of(vm->options->qemu.job_disk_fd));
+	} else if (vm->migrating) {
+		migration_on_reply(&vm->migration, error);
+		follow_migration(vm);
+	}
+}
+
+/* The guest waits for its hello. */
+static void on_ready(struct vm *vm)
+{
+	if (vm->options->qemu.start != QEMU_SAVE) {
+		send_hello(vm);
+	} else if (!vm->migrating) {
+		vm->migrating = true;
+		migration_save(&vm->migration, &vm->qmp, vm->options->state_fd);
+	}
 }
 
 /* --- the job's output --- */
@@ -180,6 +303,26 @@ static bool has_all_output(const struct pump *pump)
 
 /* --- what the guest says --- */
 
+/*
+ * The memory that this VM has for itself, and its share of what it has in common with others
+ * (proc(5), smaps_rollup). RECORD_UNSET where the kernel does not tell.
+ */
+static uint64_t proportional_set_bytes(pid_t pid)
+{
+	char path[64], line[128];
+	uint64_t kib, bytes = RECORD_UNSET;
+
+	snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", (int)pid);
+	FILE *file = fopen(path, "re");
+	if (!file)
+		return bytes;
+	while (bytes == RECORD_UNSET && fgets(line, sizeof(line), file))
+		if (sscanf(line, "Pss: %" SCNu64, &kib) == 1)
+			bytes = kib * 1024;
+	fclose(file);
+	return bytes;
+}
+
 static void on_ended(struct vm *vm, const char *counts)
 {
 	uint64_t out_bytes = 0, err_bytes = 0;
@@ -187,32 +330,12 @@ static void on_ended(struct vm *vm, const char *counts)
 	if (vm->outcome->times.job_ended != RECORD_UNSET)
 		return;
 	vm->outcome->times.job_ended = elapsed_ms(vm);
+	/* While the guest commits its results, looking costs no time. */
+	vm->outcome->private_bytes = proportional_set_bytes(vm->qemu.pid);
 	if (sscanf(counts, "%" SCNu64 " %" SCNu64, &out_bytes, &err_bytes) == 2) {
 		vm->out.expected_bytes = out_bytes;
 		vm->err.expected_bytes = err_bytes;
 	}
-}
-
-/* The time, and random bytes of the VM's own (jobdisk/control.h). */
-static void send_hello(struct vm *vm)
-{
-	unsigned char seed[CONTROL_SEED_BYTES];
-	char line[CONTROL_LINE_BYTES];
-	struct timespec now;
-
-	if (vm->said_hello || getrandom(seed, sizeof(seed), 0) != sizeof(seed))
-		return;
-	vm->said_hello = true;
-	clock_gettime(CLOCK_REALTIME, &now);
-	int length = snprintf(line, sizeof(line), CONTROL_HELLO " %lld %ld ", (long long)now.tv_sec,
-			      now.tv_nsec);
-	for (size_t i = 0; i < sizeof(seed); i++)
-		length += snprintf(line + length, sizeof(line) - (size_t)length, "%02x", seed[i]);
-	line[length++] = '\n';
-	/* The first bytes into an empty socket; a guest that does not get them gives up and says
-	 * so. */
-	if (write(vm->qemu.control_fd, line, (size_t)length) != length)
-		return;
 }
 
 static void on_word(struct vm *vm, const char *word, const char *argument)
@@ -224,7 +347,7 @@ static void on_word(struct vm *vm, const char *word, const char *argument)
 	} else if (strcmp(word, CONTROL_READY) == 0 && !vm->options->qemu.recovery) {
 		/* A PID 1 that asks in a recovery does not know of recoveries: it would run a job.
 		 */
-		send_hello(vm);
+		on_ready(vm);
 	} else if (strcmp(word, CONTROL_STARTED) == 0 && times->job_started == RECORD_UNSET) {
 		times->job_started = elapsed_ms(vm);
 	} else if (strcmp(word, CONTROL_ENDED) == 0) {
@@ -341,12 +464,18 @@ static void on_qmp_event(void *context, const char *name, const json_t *data)
 		vm->powered_off = strcmp(reason, "guest-shutdown") == 0;
 	} else if (strcmp(name, "BLOCK_IO_ERROR") == 0) {
 		on_disk_error(vm, data);
+	} else if (vm->migrating) {
+		migration_on_event(&vm->migration, name, data);
+		follow_migration(vm);
 	}
 }
 
+static const struct qmp_handlers qmp_handlers = {.on_event = on_qmp_event,
+						 .on_reply = on_qmp_reply};
+
 static void serve_qmp(struct vm *vm)
 {
-	if (qmp_read(&vm->qmp, on_qmp_event, vm))
+	if (qmp_read(&vm->qmp, &qmp_handlers, vm))
 		return;
 	close(vm->qemu.qmp_fd);
 	vm->qemu.qmp_fd = -1;
@@ -417,10 +546,13 @@ static bool was_starved(struct vm *vm)
 
 static uint64_t silence_deadline_ms(const struct vm *vm)
 {
-	bool booting = vm->outcome->times.first_word == RECORD_UNSET;
+	uint64_t limit_ms = vm->options->heartbeat_timeout_ms;
 
-	return vm->last_word_ms +
-	       (booting ? vm->options->boot_timeout_ms : vm->options->heartbeat_timeout_ms);
+	if (vm->outcome->times.first_word == RECORD_UNSET)
+		limit_ms = vm->options->boot_timeout_ms;
+	if (is_restoring(vm) && limit_ms > RESTORE_TIMEOUT_MS)
+		limit_ms = RESTORE_TIMEOUT_MS;
+	return vm->last_word_ms + limit_ms;
 }
 
 /*
@@ -615,10 +747,42 @@ static enum kill_reason reason_of(const struct vm *vm)
 	return vm->failed_output ? KILL_OUTPUT : vm->kill_reason;
 }
 
+/* Whether a clone has certainly not begun with its job: it said nothing, and wrote nothing. */
+static bool did_nothing(const struct vm *vm)
+{
+	struct timespec now = modified_at(vm->options->qemu.job_disk_fd);
+
+	if (!is_restoring(vm) || vm->kill_reason == KILL_CANCEL ||
+	    vm->kill_reason == KILL_JOB_LIMIT)
+		return false;
+	return vm->disk_time.tv_sec == 0 ||
+	       (now.tv_sec == vm->disk_time.tv_sec && now.tv_nsec == vm->disk_time.tv_nsec);
+}
+
+/* A clone that did not come up, or a template that could not be saved. */
+static bool judge_restore(struct vm *vm)
+{
+	char line[256] = "it said nothing";
+
+	log_find_last(&vm->outcome->qemu_log, "", line, sizeof(line));
+	if (vm->kill_reason != KILL_RESTORE && !did_nothing(vm))
+		return false;
+	vm->outcome->not_restored = did_nothing(vm);
+	if (vm->migration.problem[0])
+		say(vm, STATUS_VMM_FAILED, "%s", vm->migration.problem);
+	else if (vm->kill_reason == KILL_BOOT)
+		say(vm, STATUS_BOOT_FAILED, "the clone said nothing");
+	else
+		say(vm, STATUS_VMM_FAILED, "QEMU ended: %s", line);
+	return true;
+}
+
 static void judge(struct vm *vm)
 {
 	struct vm_outcome *outcome = vm->outcome;
 
+	if (judge_restore(vm))
+		return;
 	switch (reason_of(vm)) {
 	case KILL_OUTPUT:
 		say(vm, STATUS_VMM_FAILED, "cannot write the job's %s: %s",
@@ -650,6 +814,7 @@ static void judge(struct vm *vm)
 	case KILL_DISK:
 	case KILL_QUIT:
 	case KILL_NONE:
+	case KILL_RESTORE:
 		break;
 	}
 	if (outcome->disk_errors > 0)
@@ -659,7 +824,7 @@ static void judge(struct vm *vm)
 		outcome->clean = true;
 	else if (vm->unmounted && !passed_all_on(vm))
 		say(vm, STATUS_INCOMPLETE, "the VM ended before all of its output had come");
-	else if (!vm->options->stop_at_first_word)
+	else if (!vm->options->stop_at_first_word && !vm->outcome->saved)
 		judge_guest_end(vm);
 }
 
@@ -699,6 +864,7 @@ static void init_outcome(struct vm_outcome *outcome)
 {
 	memset(outcome, 0, sizeof(*outcome));
 	memset(&outcome->times, 0xff, sizeof(outcome->times));
+	outcome->private_bytes = RECORD_UNSET;
 	outcome->status = STATUS_INCOMPLETE;
 }
 
@@ -723,6 +889,7 @@ int vm_run(const struct vm_options *options, struct vm_outcome *outcome, struct 
 	if (vm.signal_fd < 0)
 		return -1;
 	vm.start_ms = vm.last_word_ms = now_ms();
+	vm.tsc_mark = tsc_mark();
 	if (qemu_start(&options->qemu, &vm.qemu, error) == 0) {
 		qmp_init(&vm.qmp, vm.qemu.qmp_fd);
 		const struct manifest *manifest = options->manifest;

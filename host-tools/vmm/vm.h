@@ -20,6 +20,8 @@ struct vm_options {
 	uint64_t boot_timeout_ms;	 /* until the guest's first word */
 	uint64_t heartbeat_timeout_ms;	 /* between its words */
 	bool stop_at_first_word;	 /* for a probe: whether it boots at all */
+	/* A template's, where qemu.start says that it is saved or restored. */
+	int state_fd;
 	/* Called at each stage that the guest enters; may be NULL. */
 	void (*on_stage)(void *context, const char *stage);
 	void *on_stage_context;
@@ -27,6 +29,8 @@ struct vm_options {
 
 /* Host times in milliseconds since QEMU was started; RECORD_UNSET: did not happen. */
 struct vm_times {
+	uint64_t vmm_ready; /* QEMU answered */
+	uint64_t restored;  /* a clone runs */
 	uint64_t first_word, job_started, job_ended, unmounted, vm_ended;
 };
 
@@ -44,6 +48,13 @@ struct vm_outcome {
 	uint64_t stdout_bytes, stderr_bytes; /* that came through live */
 	bool own_network;		     /* QEMU was in a network namespace of its own */
 	uint64_t disk_errors;		     /* failed writes of the job disk on the host */
+	bool saved;			     /* the template's state is complete */
+	/*
+	 * The clone did not come up, for the reason in `message`, and has not written to the job
+	 * disk: the job can still be booted.
+	 */
+	bool not_restored;
+	uint64_t private_bytes; /* QEMU's proportional set size at the job's end; RECORD_UNSET */
 	struct vm_times times;
 	struct log console; /* the guest's console, then QEMU's own words */
 	struct log qemu_log;

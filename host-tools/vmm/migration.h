@@ -1,0 +1,43 @@
+/*
+ * migration: saves a VM's state to a file, or restores one, by QMP: a list of commands, each sent
+ * when the one before it was answered. The guest's memory is not part of the state: it is the file
+ * that QEMU has it in (qemu.h).
+ */
+#ifndef HOST_TOOLS_VMM_MIGRATION_H
+#define HOST_TOOLS_VMM_MIGRATION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "host-tools/vmm/qmp.h"
+
+struct migration_step;
+
+struct migration {
+	struct qmp *qmp;
+	const struct migration_step *step; /* the one that is under way */
+	int state_fd;
+	uint64_t disk_bytes;
+	bool replied, completed; /* of this step: the answer, and QEMU's event where it needs one */
+	bool done;
+	char problem[256]; /* why it failed, or "" */
+};
+
+/*
+ * Stops the VM and saves its state to STATE_FD, from its position. The caller keeps the descriptor
+ * and then ends QEMU.
+ */
+void migration_save(struct migration *migration, struct qmp *qmp, int state_fd);
+
+/*
+ * Restores the state in STATE_FD into a QEMU that was started for it, gives the guest its job disk
+ * of DISK_BYTES, and lets it run.
+ */
+void migration_restore(struct migration *migration, struct qmp *qmp, int state_fd,
+		       uint64_t disk_bytes);
+
+/* To be called with each answer (error: QEMU's sentence or NULL) and event, once one was begun. */
+void migration_on_reply(struct migration *migration, const char *error);
+void migration_on_event(struct migration *migration, const char *name, const json_t *data);
+
+#endif
