@@ -24,6 +24,7 @@ static void warn_of_lost_keys(const struct job *job)
 		{"jobvm_image", job->image_path},
 		{"jobvm_accel", job->accel != ACCEL_AUTO},
 		{"jobvm_require_isolation", job->require_hardware},
+		{"jobvm_start", job->start != START_AUTO},
 	};
 
 	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)

@@ -127,6 +127,7 @@ const struct command command_start = {
 		"  --image DIR          the guest image\n"
 		"  --accel auto|kvm|tcg\n"
 		"  --require-isolation hardware\n"
+		"  --start auto|clone|cold\n"
 		"  --verbose            show the guest's console\n"
 		"  --boot-timeout SECONDS, --heartbeat-timeout SECONDS\n"
 		"  --without-landlock   also where this kernel has no Landlock to confine with\n"

@@ -9,6 +9,7 @@
 #include "host-tools/boot.h"
 #include "host-tools/confined.h"
 #include "host-tools/inputs.h"
+#include "host-tools/launch.h"
 #include "host-tools/message.h"
 #include "host-tools/recovery.h"
 #include "host-tools/vmm/machine.h"
@@ -36,7 +37,7 @@ bool execute_cancelled(void)
 	return outcome.cancel_signal != 0 || recovery_cancel_signal() != 0;
 }
 
-static uint64_t vm_memory_bytes(const struct manifest *manifest, const struct image *image)
+uint64_t execute_memory_bytes(const struct manifest *manifest, const struct image *image)
 {
 	return manifest->memory_limit_bytes + manifest->memory_limit_bytes / VM_MEMORY_SHARE +
 	       manifest->cpus * VM_MEMORY_CPU_BYTES +
@@ -69,7 +70,7 @@ static struct vm_options vm_options(const struct execution *execution,
 	return (struct vm_options){
 		.qemu = {.image = &boot->image,
 			 .accel = boot->accel,
-			 .memory_bytes = vm_memory_bytes(manifest, &boot->image),
+			 .memory_bytes = execute_memory_bytes(manifest, &boot->image),
 			 .cpus = manifest->cpus,
 			 .job_disk_fd = execution->disk_fd},
 		.manifest = manifest,
@@ -160,6 +161,14 @@ static void report_inputs(const struct execution *execution, const struct manife
 		json_object_set_new(host, "stdin_sha256", json_digest(inputs->stdin_sha256));
 }
 
+static json_t *json_launch(const struct launch *launch)
+{
+	return json_pack("{s:s, s:s?, s:s?, s:b, s:I}", "kind", launch->cloned ? "clone" : "cold",
+			 "why", launch->cloned ? NULL : launch->why, "template",
+			 launch->cloned ? launch->template : NULL, "template_made",
+			 launch->template_made, "template_ms", (json_int_t)launch->template_ms);
+}
+
 int execute(const struct execution *execution, const struct manifest *manifest,
 	    struct report *report, struct disk *disk, struct error *error)
 {
@@ -167,18 +176,22 @@ int execute(const struct execution *execution, const struct manifest *manifest,
 	struct inputs inputs;
 	struct boot boot;
 	time_t started_at = time(NULL);
+	int start = launch_choose((enum job_start)execution->job->start, error);
 
-	if (confined_check(execution->disk_name, error) ||
+	if (start < 0 || confined_check(execution->disk_name, error) ||
 	    boot_prepare(execution->job, execution->job->image_path, &boot, error))
 		return -1;
 	struct vm_options options = vm_options(execution, manifest, &boot);
 	progress_phase("booting");
 	progress_show("%s", boot.image.release);
+	static struct launch launch;
 	int failed = start_inputs(execution, manifest, &inputs, error);
 	if (!failed)
-		failed = vm_run(&options, &outcome, error);
+		failed = launch_vm(&options, (enum job_start)start, &outcome, &launch, error);
 	end_inputs(&inputs, !failed && !execute_cancelled());
 	progress_clear();
+	if (!failed && start == START_CLONE && !launch.cloned)
+		message_warning("the VM is not a clone: %s", launch.why);
 	/* The commit point: until here what the guest wrote may be in the page cache only. */
 	if (!failed && fsync(execution->disk_fd))
 		failed = error_errno(error, "sync %s", execution->disk_name);
@@ -189,6 +202,7 @@ int execute(const struct execution *execution, const struct manifest *manifest,
 						   options.qemu.memory_bytes, &outcome, started_at);
 		json_object_set_new(report->host, REPORT_MANIFEST_DIGEST, json_string(digest));
 		report_inputs(execution, manifest, &inputs, report->host);
+		json_object_set_new(report->host, "start", json_launch(&launch));
 		report->manifest = manifest;
 		if (outcome.clean)
 			read_disk(execution, report, disk);

@@ -26,6 +26,9 @@ struct execution {
 int execute(const struct execution *execution, const struct manifest *manifest,
 	    struct report *report, struct disk *disk, struct error *error);
 
+/* The memory of a VM for such a job in IMAGE. */
+uint64_t execute_memory_bytes(const struct manifest *manifest, const struct image *image);
+
 /* The guest's console of the last execution. */
 const struct log *execute_console(void);
 

@@ -15,6 +15,10 @@
 
 enum job_accel { ACCEL_AUTO, ACCEL_KVM, ACCEL_TCG };
 
+/* How a job's VM comes to be; the words that users give for it, ending with NULL. */
+enum job_start { START_AUTO, START_CLONE, START_COLD };
+extern const char *const job_start_words[];
+
 struct job {
 	/* Its strings and lists point to the job's own: `arguments` and the like below. */
 	struct manifest manifest;
@@ -42,6 +46,7 @@ struct job {
 	uint64_t input_max_bytes; /* max_transfer_input_mb; RECORD_UNSET: no cap */
 	uint64_t max_retries;
 	unsigned accel; /* enum job_accel */
+	unsigned start; /* enum job_start */
 	bool require_hardware;
 	unsigned cluster, process; /* $(Cluster), $(Process) */
 };

@@ -446,6 +446,7 @@ static int refuse(struct job *job, const struct job_key *key, const char *value,
 /* --- the table --- */
 
 static const char *const accel_words[] = {"auto", "kvm", "tcg", NULL};
+const char *const job_start_words[] = {"auto", "clone", "cold", NULL};
 
 #define JOB(member) .field.offset = offsetof(struct job, member)
 #define MANIFEST(k) .manifest_key = (k)
@@ -515,6 +516,7 @@ static const struct job_key job_keys[] = {
 	{"jobvm_output_overflow", set_word, MANIFEST("output_overflow")},
 	{"jobvm_accel", set_word, JOB(accel), .field.words = accel_words},
 	{"jobvm_require_isolation", set_isolation, JOB(require_hardware)},
+	{"jobvm_start", set_word, JOB(start), .field.words = job_start_words},
 	{"jobvm_report", set_path, JOB(report_path), .field.required = true},
 
 	/* HTCondor's, without meaning here. */

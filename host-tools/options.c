@@ -161,7 +161,8 @@ void options_parse(const struct command *command, int argc, char **argv,
 
 static void check_host_keys(const struct command *command, const struct arguments *arguments)
 {
-	static const char *const keys[] = {"jobvm_image", "jobvm_accel", "jobvm_require_isolation"};
+	static const char *const keys[] = {"jobvm_image", "jobvm_accel", "jobvm_require_isolation",
+					   "jobvm_start"};
 
 	for (size_t i = 0; i < arguments->settings.count; i++) {
 		bool allowed = false;

@@ -17,9 +17,9 @@ struct command {
 	bool reads_disk; /* it knows --without-landlock */
 };
 
-extern const struct command command_run, command_image_build, command_image_inspect, command_pack,
-	command_start, command_inspect, command_collect, command_recover, command_verify,
-	command_doctor;
+extern const struct command command_run, command_image_build, command_image_inspect,
+	command_image_template, command_pack, command_start, command_inspect, command_collect,
+	command_recover, command_verify, command_doctor;
 
 /* An option that a command knows by itself. */
 struct option {

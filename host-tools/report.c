@@ -141,6 +141,7 @@ static json_t *json_times(const struct vm_times *times)
 		const char *name;
 		uint64_t ms;
 	} rows[] = {
+		{"vmm_ready_ms", times->vmm_ready},   {"restored_ms", times->restored},
 		{"first_word_ms", times->first_word}, {"job_started_ms", times->job_started},
 		{"job_ended_ms", times->job_ended},   {"unmounted_ms", times->unmounted},
 		{"vm_ended_ms", times->vm_ended},
@@ -168,6 +169,7 @@ json_t *report_host_section(const struct image *image, enum job_accel accel, uin
 	json_object_set_new(host, "kernel_release", jsontext_new(image->release));
 	json_object_set_new(host, "machine", jsontext_new(image->machine));
 	json_object_set_new(host, "vm_memory_bytes", json_number(memory_bytes));
+	json_object_set_new(host, "vm_private_bytes", json_number(outcome->private_bytes));
 	json_object_set_new(host, "clean_end", json_boolean(outcome->clean));
 	if (!outcome->clean) {
 		json_object_set_new(host, "status", json_string(job_status_words[outcome->status]));

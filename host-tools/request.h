@@ -29,7 +29,8 @@ struct request {
 #define REQUEST_HOST_HELP                                                                          \
 	"  --image DIR          the guest image\n"                                                 \
 	"  --accel auto|kvm|tcg\n"                                                                 \
-	"  --require-isolation hardware\n"
+	"  --require-isolation hardware\n"                                                         \
+	"  --start auto|clone|cold  a copy of a VM that was booted before, or a boot\n"
 
 /* Which guest image gives the jobs what they do not say themselves. */
 enum request_image {

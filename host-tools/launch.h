@@ -1,0 +1,32 @@
+/* launch: starts a job's VM, as a clone of a template where that can be, else by booting it. */
+#ifndef HOST_TOOLS_LAUNCH_H
+#define HOST_TOOLS_LAUNCH_H
+
+#include <limits.h>
+
+#include "host-tools/job.h"
+#include "host-tools/vmm/vm.h"
+
+/* How a VM came to be. */
+struct launch {
+	bool cloned;
+	char template[PATH_MAX]; /* the directory of the clone's template; or "" */
+	bool template_made;	 /* for it, just now */
+	uint64_t template_ms;	 /* finding, checking or making the template took */
+	char why[512];		 /* it was booted; "" for a clone */
+};
+
+/*
+ * What WANTED or, where that is START_AUTO, $JOBVM_START asks for. Returns an enum job_start, or -1
+ * with ERROR set.
+ */
+int launch_choose(enum job_start wanted, struct error *error);
+
+/*
+ * Runs a VM as vm_run does. A template that cannot be used, or whose clone does not come up, is no
+ * error: the VM is booted then, and LAUNCH says why.
+ */
+int launch_vm(const struct vm_options *options, enum job_start start, struct vm_outcome *outcome,
+	      struct launch *launch, struct error *error);
+
+#endif

@@ -1,0 +1,253 @@
+# Jobs that start as copies of a VM that was booted once.
+load helper
+
+# own_cache: this test's templates are its own.
+own_cache() {
+	export XDG_CACHE_HOME=$PWD/cache
+	mkdir cache
+}
+
+# own_image: the image under another name, for templates beside it.
+own_image() {
+	cp -r "$image" image
+}
+
+start() {
+	report ".host.start.$1" "${2:-out/job.json}"
+}
+
+# clone [OPTION]...: the smallest job; its start's kind on the first line, the template's directory
+# on the second.
+clone() {
+	rm -rf out
+	jobvm run -o out --image image "$@" -- true
+	start kind
+	start template
+}
+
+# flip FILE OFFSET BIT
+flip() {
+	local byte
+	byte=$(od -An -tu1 -j "$2" -N 1 "$1")
+	printf "\\$(printf %03o $((byte ^ (1 << $3))))" |
+		dd of="$1" bs=1 seek="$2" conv=notrunc status=none
+}
+
+# wrapped_qemu LINE...: the host's QEMU, but for clones, where a shell runs the lines before it. In
+# them $memory is the number of the template's descriptor.
+wrapped_qemu() {
+	fake_qemu 'case "$*" in *-incoming*)' \
+		'unset LD_PRELOAD' \
+		'memory=${*#*mem-path=/proc/self/fd/}; memory=${memory%%,*}' \
+		"$@" ';; esac' 'exec /usr/bin/qemu-system-x86_64 "$@"'
+}
+
+@test "the first job makes a template, the next one finds it, and both are clones" {
+	own_cache
+	run --separate-stderr -7 jobvm run -o first --start clone -- sh -c 'echo out; exit 7'
+	prints out
+	[ "$stderr" = "" ]
+	run --separate-stderr -0 jobvm run -o second --start clone -i first/stdout -- cat stdout
+	prints out
+	[ "$(start "kind, .host.start.template_made" first/job.json)" = $'clone\ntrue' ]
+	[ "$(start "kind, .host.start.template_made" second/job.json)" = $'clone\nfalse' ]
+	[ "$(report '.host.vm_private_bytes > 1000000' second/job.json)" = true ]
+	[ "$(report '.host.times | .vmm_ready_ms <= .restored_ms and .restored_ms <= .first_word_ms
+		and .first_word_ms <= .job_started_ms' second/job.json)" = true ]
+}
+
+@test "a cold start leaves no template; the environment's wish counts where there is no other" {
+	own_cache
+	jobvm run -o out --start cold -- true
+	[ "$(start kind)" = cold ]
+	JOBVM_START=cold jobvm run -o out2 -- true
+	[ "$(start kind out2/job.json)" = cold ]
+	[ ! -e cache/jobvm/templates ]
+	JOBVM_START=warm run --separate-stderr -125 jobvm run -- true
+	says "JOBVM_START: 'warm' is none of auto, clone, cold"
+	run --separate-stderr -2 jobvm run --start warm -- true
+}
+
+@test "20 clones at once: nothing that is random or names the machine is the same, and the clocks are right" {
+	jobvm run --start clone -- true
+	cat >facts <<-'END'
+		cat /proc/sys/kernel/random/boot_id /proc/sys/kernel/random/uuid /etc/machine-id
+		head -c 16 /dev/urandom | od -An -tx1
+		grep stack /proc/self/maps
+		echo time $(date +%s)
+	END
+	before=$(date +%s)
+	for n in {1..20}; do
+		jobvm run -o "out$n" --start clone -i facts -- sh facts >/dev/null &
+	done
+	wait
+	after=$(date +%s)
+	for n in {1..20}; do
+		[ "$(start kind "out$n/job.json")" = clone ]
+		[ "$(wc -l <"out$n/stdout")" -eq 6 ]
+		time=$(sed -n 's/^time //p' "out$n/stdout")
+		[ "$time" -ge "$before" ]
+		[ "$time" -le "$after" ]
+	done
+	for line in 1 2 3 4 5; do
+		[ "$(sed -s -n "${line}p" out*/stdout | sort -u | wc -l)" -eq 20 ]
+	done
+	sed -s -n 3p out*/stdout | grep -cE '^[0-9a-f]{12}4[0-9a-f]{3}[89ab][0-9a-f]{15}$' | grep -qx 20
+}
+
+@test "jobvm image template puts it beside the image, where others find it" {
+	own_cache
+	own_image
+	run --separate-stderr -0 jobvm image template image
+	[[ "$output" == image.templates/* ]]
+	[ -f "$output/memory" ]
+	[ "$(stat -c %a "$output"/*)" = $'444\n444\n444' ]
+	template=$output
+	[ "$(clone)" = $'clone\n'"$template" ]
+	[ ! -e cache/jobvm/templates ]
+	run --separate-stderr -0 jobvm image template image
+	prints "$template"
+	says "there already"
+	# Another shape is another template.
+	run --separate-stderr -0 jobvm image template image --request-memory 256M --request-cpus 2
+	[ "$output" != "$template" ]
+}
+
+@test "a template with a flipped bit or cut short is never used" {
+	own_cache
+	own_image
+	whole=$(clone --start clone | tail -n 1)
+	beside=$(jobvm image template image)
+	[ "$(clone)" = $'clone\n'"$beside" ]
+	chmod u+w "$beside"/*
+	for n in {0..19}; do
+		file=$beside/$(sed -n "$((n % 3 + 1))p" <<<$'memory\nstate\ntemplate.json')
+		size=$(stat -c %s "$file")
+		flip "$file" $((size * n / 20)) $((n % 8))
+		[ "$(clone)" = $'clone\n'"$whole" ]
+		flip "$file" $((size * n / 20)) $((n % 8))
+	done
+	for n in {0..19}; do
+		file=$beside/$(sed -n "$((n % 3 + 1))p" <<<$'memory\nstate\ntemplate.json')
+		cp --sparse=always -p "$file" kept
+		truncate -s $(($(stat -c %s "$file") * n / 20)) "$file"
+		[ "$(clone)" = $'clone\n'"$whole" ]
+		cp --sparse=always kept "$file"
+	done
+	# As it was before, it is used again.
+	[ "$(clone)" = $'clone\n'"$beside" ]
+}
+
+@test "a damaged template is made anew" {
+	own_cache
+	own_image
+	template=$(clone --start clone | tail -n 1)
+	chmod u+w "$template"/state
+	flip "$template/state" 1000 0
+	[ "$(clone)" = $'clone\n'"$template" ]
+	[ "$(start template_made)" = true ]
+	[ "$(clone)" = $'clone\n'"$template" ]
+	[ "$(start template_made)" = false ]
+}
+
+@test "a template of another shape, kernel or QEMU is not taken, whatever its name" {
+	own_cache
+	own_image
+	small=$(jobvm image template image --request-memory 256M)
+	right=$(clone --start clone | tail -n 1)
+	# Where the right one is looked for first lies another's.
+	mv "$small" "image.templates/${right##*/}"
+	[ "$(clone)" = $'clone\n'"$right" ]
+	[ "$(clone --request-memory 300M | head -n 1)" = clone ]
+	[ "$(start template_made)" = true ]
+	fake_qemu 'exec /usr/bin/qemu-system-x86_64 "$@"'
+	[ "$(clone | head -n 1)" = clone ]
+	[ "$(start template_made)" = true ]
+}
+
+@test "a template that others can write is not believed" {
+	own_cache
+	own_image
+	beside=$(jobvm image template image)
+	chmod go+w "$beside/state"
+	[[ "$(clone)" == $'clone\n'"$PWD/cache/"* ]]
+}
+
+@test "two at once make one template" {
+	own_cache
+	own_image
+	for n in 1 2; do jobvm run -o "out$n" --image image --start clone -- echo "$n" & done
+	wait
+	[ "$(cat out1/stdout out2/stdout)" = $'1\n2' ]
+	[ "$(start kind out1/job.json) $(start kind out2/job.json)" = "clone clone" ]
+	[ "$(cat out?/job.json | jq -s 'map(select(.host.start.template_made)) | length')" -eq 1 ]
+}
+
+@test "what a killed process was making is not used, and goes" {
+	own_cache
+	own_image
+	own_qemu
+	"$build/jobvm" run --image image --start clone -- true &
+	jobvm_pid=$!
+	until [ -n "$(find cache -name '*.new')" ] && own_qemu_pid; do :; done
+	kill -KILL "$jobvm_pid"
+	wait "$jobvm_pid" || true
+	[ "$(find cache/jobvm/templates -name '*.new' | wc -l)" -eq 1 ]
+	[ "$(clone | head -n 1)" = clone ]
+	[ "$(start template_made)" = true ]
+	[ "$(find cache/jobvm/templates -mindepth 1 -maxdepth 1 -type d | wc -l)" -eq 1 ]
+	[ -z "$(find cache -name '*.new')" ]
+}
+
+@test "a cache directory that cannot be written, or is full, is done without" {
+	needs_small_disk
+	own_image
+	mkdir cache
+	# cached MOUNT_OPTIONS: a job whose cache is a file system mounted so.
+	cached() {
+		rm -rf out
+		XDG_CACHE_HOME=$PWD/cache $hang_guard "${own_mounts[@]}" sh -c '
+			mount -t tmpfs -o "$0" tmpfs cache && exec "$@"' "$1" \
+			"$build/jobvm" run -o out --image image --start clone -- echo ran
+	}
+	run --separate-stderr -0 cached ro
+	prints ran
+	says "the VM is not a clone"
+	[ "$(start kind)" = cold ]
+	[ "$(report '.host.start.why != null')" = true ]
+	run --separate-stderr -0 cached size=8m
+	prints ran
+	[ "$(start kind)" = cold ]
+	[[ "$(start why)" == *"too little room"* ]]
+}
+
+@test "a clone's QEMU that was taken over cannot write its template" {
+	own_cache
+	own_image
+	wrapped_qemu 'echo x >"/proc/self/fd/$memory"' 'echo x >&"$memory"' \
+		'chmod 666 "/proc/self/fd/$memory" && echo x >"/proc/self/fd/$memory"' 'exit 9'
+	run --separate-stderr -0 jobvm run -o out --image image --start clone -- echo ran
+	prints ran
+	says "the clone did not come up"
+	[ "$(start "kind, .host.start.template_made")" = $'cold\ntrue' ]
+	template=$(echo cache/jobvm/templates/*/template.json)
+	[ "$(jq -r .memory.size_bytes "$template")" -eq "$(stat -c %s "${template%/*}/memory")" ]
+	# It was made whole; that a clone died is no reason to try again at once.
+	cp -r --sparse=always "${template%/*}" kept
+	run --separate-stderr -0 jobvm run -o out2 --image image -- echo ran
+	[[ "$(start why out2/job.json)" == *"did not work lately"* ]]
+	diff -r kept "${template%/*}"
+	rm cache/jobvm/templates/*.rejected
+	run --separate-stderr -0 jobvm run -o out3 --image image -- echo ran
+	[ "$(start template_made out3/job.json)" = false ]
+}
+
+@test "a clone that hangs is given up, and the job is booted" {
+	own_cache
+	wrapped_qemu 'exec sleep 100000'
+	run --separate-stderr -0 jobvm run -o out --start clone -- echo ran
+	prints ran
+	[ "$(start kind)" = cold ]
+	[[ "$(start why)" == *"the clone said nothing"* ]]
+	! own_qemu_pid
+}
