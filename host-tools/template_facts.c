@@ -17,30 +17,15 @@ static json_t *pack_facts(const struct template_facts *facts)
 			 facts->state_sha256);
 }
 
-/* Of the text without it. */
-static int digest_text(const char *text, char hex[DIGEST_HEX_BYTES])
-{
-	uint8_t value[DIGEST_BYTES];
-	struct error error;
-	struct digest *digest = digest_new(&error);
-
-	if (!digest)
-		return -1;
-	digest_add(digest, text, strlen(text));
-	if (digest_finish(digest, value, &error))
-		return -1;
-	digest_hex(value, hex);
-	return 0;
-}
-
 char *template_facts_text(const struct template_facts *facts)
 {
 	json_t *root = pack_facts(facts);
 	char *text = root ? json_dumps(root, JSON_STYLE) : NULL;
 	char hex[DIGEST_HEX_BYTES];
 	char *whole = NULL;
+	struct error error;
 
-	if (text && digest_text(text, hex) == 0 &&
+	if (text && digest_bytes(text, strlen(text), hex, &error) == 0 &&
 	    json_object_set_new(root, "digest", json_string(hex)) == 0)
 		whole = json_dumps(root, JSON_STYLE);
 	free(text);
