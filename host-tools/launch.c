@@ -5,6 +5,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "host-tools/message.h"
 #include "host-tools/template.h"
 
 int launch_choose(enum job_start wanted, struct error *error)
@@ -49,6 +50,7 @@ static int run_clone(const struct vm_options *options, struct vm_outcome *outcom
 
 	if (open_template(options, &template, launch, error))
 		return -1;
+	progress_phase("starting a clone");
 	clone.qemu.start = QEMU_RESTORE;
 	clone.qemu.memory_fd = template.memory_fd;
 	clone.qemu.tsc_khz = template.facts.tsc_khz;
@@ -77,6 +79,8 @@ int launch_vm(const struct vm_options *options, enum job_start start, struct vm_
 		return 0;
 	}
 	launch->template[0] = '\0';
+	progress_phase("booting");
+	progress_show("%s", options->qemu.image->release);
 	snprintf(launch->why, sizeof(launch->why), "%s", why.text);
 	return vm_run(options, outcome, error);
 }

@@ -24,7 +24,7 @@ int launch_choose(enum job_start wanted, struct error *error);
 
 /*
  * Runs a VM as vm_run does. A template that cannot be used, or whose clone does not come up, is no
- * error: the VM is booted then, and LAUNCH says why.
+ * error: the VM is booted then, and LAUNCH says why. Shows progress.
  */
 int launch_vm(const struct vm_options *options, enum job_start start, struct vm_outcome *outcome,
 	      struct launch *launch, struct error *error);

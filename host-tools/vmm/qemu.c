@@ -334,7 +334,7 @@ static void run_child(const struct qemu_options *options, const struct inherited
 {
 	char *environment[] = {(char *)(uintptr_t) "PATH=/usr/bin:/bin",
 			       (char *)(uintptr_t) "LC_ALL=C", NULL, NULL, NULL};
-	struct preload preload;
+	struct preload preload = {.library = ""};
 	char program[PATH_MAX];
 	sigset_t none;
 

@@ -121,7 +121,7 @@ load helper
 
 @test "on a terminal packing, booting and collecting show progress, with --quiet not" {
 	export TERM=xterm
-	script -qec "$build/jobvm run -o out -- echo hello" /dev/null >terminal
+	script -qec "$build/jobvm run -o out --start cold -- echo hello" /dev/null >terminal
 	grep -q 'booting: ' terminal
 	grep -q hello terminal
 	script -qec "$build/jobvm run --quiet -- echo hello" /dev/null >terminal

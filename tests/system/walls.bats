@@ -81,9 +81,10 @@ attempts() {
 	if [ "$(id -u)" -eq 0 ]; then
 		[ "$namespace" != "$(readlink /proc/self/ns/net)" ]
 	fi
-	# Nothing but: null, the log's and ports' sockets, event descriptors, kernel, root, job disk.
+	# Nothing but: null, the log's and ports' sockets, event descriptors, kernel, root, job disk; a
+	# clone's memory and what makes it open that.
 	awk '/->/ { sub(/.*-> /, ""); print }' fds | grep -vE \
-		"^(/dev/null|socket:\[[0-9]+\]|anon_inode:\[(eventfd|eventpoll|signalfd|io_uring|timerfd)\]|$image/(kernel|initrd|root.img)|$TMPDIR/#[0-9]+ \(deleted\))$" && return 1
+		"^(/dev/null|socket:\[[0-9]+\]|anon_inode:\[(eventfd|eventpoll|signalfd|io_uring|timerfd)\]|$image/(kernel|initrd|root.img)|$TMPDIR/#[0-9]+ \(deleted\)|$build/libjobvm-readonly\.so|$XDG_CACHE_HOME/jobvm/templates/[0-9a-f]{64}/memory)$" && return 1
 	# None of its sockets is one of the network.
 	for inode in $(grep -oP 'socket:\[\K[0-9]+' fds); do
 		! grep -qw "$inode" net
@@ -97,7 +98,7 @@ attempts() {
 	for fd in "/proc/$qemu/fd/"*; do
 		target=$(readlink "$fd")
 		case $target in
-		"$build"/*) awk '$1 == "flags:" { exit $2 % 4 }' "/proc/$qemu/fdinfo/${fd##*/}" || echo "$target" ;;
+		"$build"/* | */templates/*) awk '$1 == "flags:" { exit $2 % 4 }' "/proc/$qemu/fdinfo/${fd##*/}" || echo "$target" ;;
 		esac
 	done >writable
 	kill -INT "$jobvm_pid"
