@@ -9,6 +9,7 @@ load helper
 	run --separate-stderr -3 moved/usr/bin/jobvm run -o out -- sh -c 'echo installed; exit 3'
 	prints installed
 	[ "$(report .host.image)" = "$PWD/moved/usr/share/jobvm/image" ]
+	[ "$(report .host.start.kind)" = clone ]
 	SOURCE_DATE_EPOCH=0 moved/usr/bin/jobvm image build -o image
 	diff -r image "$build/image"
 	[ "$(mandoc -Tlint -W warning moved/usr/share/man/man1/*.1 moved/usr/share/man/man5/*.5)" = "" ]
