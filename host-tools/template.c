@@ -61,7 +61,6 @@ static void add_line(struct digest *digest, const char *line)
 int template_key(const struct template_wish *wish, char key[DIGEST_HEX_BYTES], struct error *error)
 {
 	char program[PATH_MAX], memory[PATH_MAX], qemu_sha256[DIGEST_HEX_BYTES];
-	uint8_t value[DIGEST_BYTES];
 
 	find_memory(memory, sizeof(memory));
 	if (qemu_find(program, sizeof(program), error) ||
@@ -79,10 +78,7 @@ int template_key(const struct template_wish *wish, char key[DIGEST_HEX_BYTES], s
 	add_line(digest, arguments);
 	add_processor(digest);
 	free(arguments);
-	if (digest_finish(digest, value, error))
-		return -1;
-	digest_hex(value, key);
-	return 0;
+	return digest_finish_hex(digest, key, error);
 }
 
 /* --- places --- */
@@ -186,11 +182,11 @@ static int open_files(int directory_fd, const char *key, const struct image *ima
 	if (read_facts(directory_fd, key, image, facts, error))
 		return -1;
 	template->state_fd = open_data(directory_fd, TEMPLATE_STATE, image, facts->state_bytes,
-				       digest_file, facts->state_sha256, error);
+				       digest_file_hex, facts->state_sha256, error);
 	if (template->state_fd < 0)
 		return -1;
 	template->memory_fd = open_data(directory_fd, TEMPLATE_MEMORY, image, facts->memory_bytes,
-					digest_sparse_file, facts->memory_sha256, error);
+					digest_sparse_file_hex, facts->memory_sha256, error);
 	return template->memory_fd < 0 ? -1 : 0;
 }
 

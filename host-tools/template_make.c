@@ -171,14 +171,12 @@ static int boot_and_save(struct making *making, struct error *error)
 static int note_file(int fd, const char *name, digest_function *digest, uint64_t *size_bytes,
 		     char sha256[DIGEST_HEX_BYTES], struct error *error)
 {
-	uint8_t value[DIGEST_BYTES];
 	struct stat status;
 
 	if (fchmod(fd, 0444) || fsync(fd) || fstat(fd, &status))
 		return error_errno(error, "sync the template's %s", name);
-	if (digest(fd, name, value, error))
+	if (digest(fd, name, sha256, error))
 		return -1;
-	digest_hex(value, sha256);
 	*size_bytes = (uint64_t)status.st_size;
 	return 0;
 }
@@ -205,9 +203,9 @@ static int describe_files(struct making *making, struct error *error)
 {
 	struct template_facts *facts = &making->facts;
 
-	if (note_file(making->memory_fd, TEMPLATE_MEMORY, digest_sparse_file, &facts->memory_bytes,
-		      facts->memory_sha256, error) ||
-	    note_file(making->state_fd, TEMPLATE_STATE, digest_file, &facts->state_bytes,
+	if (note_file(making->memory_fd, TEMPLATE_MEMORY, digest_sparse_file_hex,
+		      &facts->memory_bytes, facts->memory_sha256, error) ||
+	    note_file(making->state_fd, TEMPLATE_STATE, digest_file_hex, &facts->state_bytes,
 		      facts->state_sha256, error) ||
 	    write_facts(making, error))
 		return -1;
