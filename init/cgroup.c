@@ -33,18 +33,22 @@ static int harden(struct error *error)
 	return 0;
 }
 
-int apply_limits(struct error *error)
+int prepare_limits(struct error *error)
 {
-	if (!guest.manifest.privileged && harden(error))
-		return -1;
 	if (write_file(CGROUP_DIR "/cgroup.subtree_control", "+cpu +memory +pids +io", error))
 		return -1;
 	if (mkdir(JOB_CGROUP, 0755))
 		return error_errno(error, "make " JOB_CGROUP);
-	/* oom.group: a job that lost one process to the limit has failed as a whole. */
-	if (write_number(JOB_CGROUP "/memory.max", guest.manifest.memory_limit_bytes, error) ||
-	    write_file(JOB_CGROUP "/memory.oom.group", "1", error) ||
-	    write_number(JOB_CGROUP "/pids.max", guest.manifest.processes_max, error))
+	/* A job that lost one process to the limit has failed as a whole. */
+	return write_file(JOB_CGROUP "/memory.oom.group", "1", error);
+}
+
+int apply_limits(struct error *error)
+{
+	if (!guest.manifest->privileged && harden(error))
+		return -1;
+	if (write_number(JOB_CGROUP "/memory.max", guest.manifest->memory_limit_bytes, error) ||
+	    write_number(JOB_CGROUP "/pids.max", guest.manifest->processes_max, error))
 		return -1;
 	return 0;
 }
@@ -93,5 +97,5 @@ void cgroup_usage(struct result *result)
 	result->oom_killed = cgroup_oom_kills() > 0;
 	uint64_t refused = read_number(JOB_CGROUP "/pids.events", "max");
 	if (refused != RECORD_UNSET && refused > 0)
-		result->processes_peak = guest.manifest.processes_max;
+		result->processes_peak = guest.manifest->processes_max;
 }

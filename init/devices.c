@@ -172,15 +172,15 @@ int open_ports(struct error *error)
  */
 int wait_job_disk(struct error *error)
 {
-	char device[64], path[96];
+	char path[96];
 
-	if (find_disk(JOBDISK_SERIAL, device, sizeof(device), error))
+	if (find_disk(JOBDISK_SERIAL, guest.job_device, sizeof(guest.job_device), error))
 		return -1;
 	control_send(CONTROL_READY, "");
 	if (control_receive(guest.hello, sizeof(guest.hello), error))
 		return -1;
 	uint64_t deadline_ms = monotonic_ms() + DEVICE_WAIT_MS;
-	snprintf(path, sizeof(path), "/sys/block%s/size", strrchr(device, '/'));
+	snprintf(path, sizeof(path), "/sys/block%s/size", strrchr(guest.job_device, '/'));
 	while (read_number(path, NULL) <= 1)
 		if (wait_uevent(deadline_ms))
 			return error_set(error, "the job disk's size did not come");

@@ -37,17 +37,17 @@ static int read_record(const char *path, struct record_buffer *buffer, struct er
 
 int read_manifest(struct error *error)
 {
-	int length = read_record(MANIFEST_PATH, &guest.manifest_buffer, error);
+	int length = read_record(MANIFEST_PATH, &guest.shared->manifest_buffer, error);
 
 	if (length < 0)
 		return -1;
-	if (record_parse(&manifest_schema, "/" JOBDISK_MANIFEST, &guest.manifest_buffer,
-			 (size_t)length, &guest.manifest, error))
+	if (record_parse(&manifest_schema, "/" JOBDISK_MANIFEST, &guest.shared->manifest_buffer,
+			 (size_t)length, &guest.shared->manifest, error))
 		return -1;
-	if (guest.manifest.privileged && guest.manifest.user != USER_ROOT)
+	if (guest.manifest->privileged && guest.manifest->user != USER_ROOT)
 		return error_set(error, "/" JOBDISK_MANIFEST ": key 'privileged': needs user=root");
-	guest.result.job_id = guest.manifest.job_id;
-	guest.result.privileged = guest.manifest.privileged;
+	guest.result.job_id = guest.manifest->job_id;
+	guest.result.privileged = guest.manifest->privileged;
 	return 0;
 }
 

@@ -4,7 +4,7 @@
  *
  * main.c runs the stages in order; each is one function below. A stage that fails sets ERROR and
  * returns -1: that becomes a committed result where a disk is mounted, and the VM powers off.
- * PID 1 allocates nothing: all its state is `struct guest`, which is static.
+ * PID 1 allocates nothing: all its state is `struct guest`, which is static, and what it shares.
  */
 #ifndef INIT_INIT_H
 #define INIT_INIT_H
@@ -23,6 +23,7 @@
 #define IMAGE_DIR  "/image"   /* the guest image's root, read-only */
 #define JOB_DIR	   "/jobdisk" /* the job disk */
 #define ROOT_DIR   "/newroot" /* the job's root: an overlay on IMAGE_DIR */
+#define JAIL_DIR   "/jail"    /* what goes into ROOT_DIR once there is one */
 #define CGROUP_DIR "/cgroup"
 #define JOB_CGROUP CGROUP_DIR "/job"
 
@@ -39,10 +40,16 @@ struct stream {
 	size_t pending_start, pending_end;
 };
 
+/* What the processes that are forked before the manifest is read see of it, too. */
+struct shared {
+	struct record_buffer manifest_buffer;
+	struct manifest manifest; /* points into the buffer */
+};
+
 struct guest {
 	const char *stage;
-	struct record_buffer manifest_buffer;
-	struct manifest manifest;
+	struct shared *shared;
+	const struct manifest *manifest; /* of `shared` */
 	struct result result;
 	struct error fatal;
 	char timings[STAGE_MAX][64];
@@ -53,10 +60,11 @@ struct guest {
 	char hello[CONTROL_LINE_BYTES]; /* the host's, from wait_job_disk to make_unique */
 	bool job_disk_mounted;
 
-	/* the job, from start_job to supervise */
+	char job_device[64]; /* from wait_job_disk */
+	/* the job, from prepare_job to supervise */
 	pid_t namespace_pid;
 	int event_fd;	/* struct job_event from the namespace's init */
-	int command_fd; /* signal numbers to it */
+	int command_fd; /* to it: a byte that lets it go on, then signal numbers */
 	struct stream out, err;
 };
 
@@ -67,6 +75,8 @@ int mount_api(struct error *error);
 int load_modules(struct error *error);
 int open_ports(struct error *error);
 int mount_root(struct error *error);
+int prepare_limits(struct error *error);
+int prepare_job(struct error *error);
 int wait_job_disk(struct error *error);
 int make_unique(struct error *error);
 int mount_job_disk(struct error *error);
@@ -96,6 +106,7 @@ int control_receive(char *line, size_t size, struct error *error);
 /* --- namespace.c: the job's side of the wall --- */
 
 enum job_event_kind {
+	JOB_PREPARED,	  /* before the job is known */
 	JOB_SETUP_FAILED, /* value: errno; step says where */
 	JOB_EXEC_FAILED,  /* value: errno */
 	JOB_STARTED,
@@ -110,13 +121,15 @@ struct job_event {
 
 /* What the namespace's init is given; it closes everything else. */
 struct job_fds {
-	int stdin_fd, stdout_fd, stderr_fd;
+	int stdout_fd, stderr_fd;
 	int event_fd, command_fd;
 };
 
-/* The first process of the job's namespaces: sets them up, starts the command, waits, exits. */
-void namespace_main(const struct manifest *manifest, const struct job_fds *fds)
-	__attribute__((noreturn));
+/*
+ * The first process of the job's namespaces: sets them up as far as no job is needed, waits for the
+ * byte that says that the manifest and the job's root are there, starts the command, waits, exits.
+ */
+void namespace_main(const struct job_fds *fds) __attribute__((noreturn));
 
 /* --- supervise.c --- */
 

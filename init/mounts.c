@@ -80,25 +80,30 @@ int mount_api(struct error *error)
 	return 0;
 }
 
-static int mount_disk(const char *serial, const char *target, unsigned long flags,
+static int mount_disk(const char *device, const char *target, unsigned long flags,
 		      struct error *error)
 {
-	char device[64];
-
-	if (find_disk(serial, device, sizeof(device), error))
-		return -1;
 	struct mount disk = {device, target, "ext4", flags | MS_NODEV | MS_NOATIME, ""};
+
 	return do_mount(&disk, error);
 }
 
 int mount_root(struct error *error)
 {
-	return mount_disk(ROOTDISK_SERIAL, IMAGE_DIR, MS_RDONLY, error);
+	char device[64];
+
+	if (find_disk(ROOTDISK_SERIAL, device, sizeof(device), error))
+		return -1;
+	return mount_disk(device, IMAGE_DIR, MS_RDONLY, error);
 }
 
 int mount_job_disk(struct error *error)
 {
-	if (mount_disk(JOBDISK_SERIAL, JOB_DIR, MS_NOSUID | MS_NOEXEC, error))
+	/* In a recovery nobody has waited for it. */
+	if (!guest.job_device[0] &&
+	    find_disk(JOBDISK_SERIAL, guest.job_device, sizeof(guest.job_device), error))
+		return -1;
+	if (mount_disk(guest.job_device, JOB_DIR, MS_NOSUID | MS_NOEXEC, error))
 		return -1;
 	guest.job_disk_mounted = true;
 	return 0;
@@ -114,12 +119,15 @@ static int make_mount_points(struct error *error)
 		{ROOT_DIR "/run", 0755},      {ROOT_DIR "/tmp", 01777}, {ROOT_DIR "/var", 0755},
 		{ROOT_DIR "/var/tmp", 01777},
 	};
+	struct stat status;
 
 	for (size_t i = 0; i < sizeof(points) / sizeof(points[0]); i++)
 		if (make_directory(points[i].path, points[i].mode, error))
 			return -1;
-	/* An image made by hand may have a /tmp that only root can use. */
-	if (chmod(ROOT_DIR "/tmp", 01777))
+	/* An image made by hand may have a /tmp that only root can use; a right one stays as it is,
+	 * for a change copies it. */
+	if (stat(ROOT_DIR "/tmp", &status) ||
+	    ((status.st_mode & 07777) != 01777 && chmod(ROOT_DIR "/tmp", 01777)))
 		return error_errno(error, "change the mode of /tmp");
 	return 0;
 }

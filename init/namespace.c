@@ -1,6 +1,9 @@
 /*
  * namespace: the job's surroundings, built from inside its own namespaces.
  *
+ * What does not depend on the job is built in JAIL_DIR before there is one, and moves into the
+ * job's root when that is mounted.
+ *
  * Two processes: the namespaces' init, which keeps PID 1's privileges, sets up the mounts, reaps
  * and reports; and below it the command. The first exists because a process number 1 ignores
  * signals that it does not handle, which no job expects of itself, and because its end makes the
@@ -35,7 +38,8 @@
 
 static const struct manifest *manifest;
 static const struct job_fds *fds;
-static int cgroup_procs_fd;
+static int cgroup_procs_fd, stdin_fd;
+static bool privileged; /* what is in JAIL_DIR: at first as for a job that is not */
 
 /* --- telling PID 1 --- */
 
@@ -85,17 +89,19 @@ static int set_up_proc(void)
 {
 	char path[64];
 
-	if (mount("proc", ROOT_DIR "/proc", "proc", MASK_FLAGS, NULL))
+	if (mkdir(JAIL_DIR "/proc", 0755) && errno != EEXIST)
 		return -1;
-	if (manifest->privileged)
+	if (mount("proc", JAIL_DIR "/proc", "proc", MASK_FLAGS, NULL))
+		return -1;
+	if (privileged)
 		return 0;
 	for (size_t i = 0; i < COUNT(proc_read_only); i++) {
-		snprintf(path, sizeof(path), ROOT_DIR "/proc/%s", proc_read_only[i]);
+		snprintf(path, sizeof(path), JAIL_DIR "/proc/%s", proc_read_only[i]);
 		if (bind_read_only(path, path) && errno != ENOENT)
 			return -1;
 	}
 	for (size_t i = 0; i < COUNT(proc_hidden); i++) {
-		snprintf(path, sizeof(path), ROOT_DIR "/proc/%s", proc_hidden[i]);
+		snprintf(path, sizeof(path), JAIL_DIR "/proc/%s", proc_hidden[i]);
 		if (bind_read_only("/dev/null", path) && errno != ENOENT)
 			return -1;
 	}
@@ -107,14 +113,14 @@ static int make_device_nodes(void)
 	char path[64];
 
 	for (size_t i = 0; i < COUNT(device_nodes); i++) {
-		snprintf(path, sizeof(path), ROOT_DIR "/dev/%s", device_nodes[i].name);
+		snprintf(path, sizeof(path), JAIL_DIR "/dev/%s", device_nodes[i].name);
 		/* chmod: the umask would keep the job's user from writing to /dev/null. */
 		if (mknod(path, S_IFCHR, makedev(device_nodes[i].major, device_nodes[i].minor)) ||
 		    chmod(path, 0666))
 			return -1;
 	}
 	for (size_t i = 0; i < COUNT(device_links); i++) {
-		snprintf(path, sizeof(path), ROOT_DIR "/dev/%s", device_links[i].name);
+		snprintf(path, sizeof(path), JAIL_DIR "/dev/%s", device_links[i].name);
 		if (symlink(device_links[i].target, path))
 			return -1;
 	}
@@ -130,30 +136,32 @@ static int mount_below_dev(const char *target, const char *type, const char *opt
 
 static int set_up_dev(void)
 {
-	if (manifest->privileged) {
-		if (mount("devtmpfs", ROOT_DIR "/dev", "devtmpfs", MS_NOSUID, NULL))
+	if (mkdir(JAIL_DIR "/dev", 0755) && errno != EEXIST)
+		return -1;
+	if (privileged) {
+		if (mount("devtmpfs", JAIL_DIR "/dev", "devtmpfs", MS_NOSUID, NULL))
 			return -1;
-	} else if (mount("dev", ROOT_DIR "/dev", "tmpfs", MS_NOSUID | MS_NOEXEC,
+	} else if (mount("dev", JAIL_DIR "/dev", "tmpfs", MS_NOSUID | MS_NOEXEC,
 			 "mode=0755,size=64k,nr_inodes=64") ||
 		   make_device_nodes()) {
 		return -1;
 	}
-	if (mount_below_dev(ROOT_DIR "/dev/pts", "devpts",
+	if (mount_below_dev(JAIL_DIR "/dev/pts", "devpts",
 			    "newinstance,ptmxmode=0666,mode=0620,gid=5"))
 		return -1;
-	if (mkdir(ROOT_DIR "/dev/shm", 0755) ||
-	    mount("shm", ROOT_DIR "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777,size=100%"))
+	if (mkdir(JAIL_DIR "/dev/shm", 0755) ||
+	    mount("shm", JAIL_DIR "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777,size=100%"))
 		return -1;
-	return mount_below_dev(ROOT_DIR "/dev/mqueue", "mqueue", NULL);
+	return mount_below_dev(JAIL_DIR "/dev/mqueue", "mqueue", NULL);
 }
 
-/* Makes every directory of PATH below ROOT_DIR "/sys". */
+/* Makes every directory of PATH below JAIL_DIR "/sys". */
 static int make_sys_directories(const char *below)
 {
 	char path[64];
-	int start = snprintf(path, sizeof(path), ROOT_DIR "/sys/%s/", below);
+	int start = snprintf(path, sizeof(path), JAIL_DIR "/sys/%s/", below);
 
-	for (char *slash = path + strlen(ROOT_DIR "/sys/"); slash < path + start; slash++) {
+	for (char *slash = path + strlen(JAIL_DIR "/sys/"); slash < path + start; slash++) {
 		if (*slash != '/')
 			continue;
 		*slash = '\0';
@@ -169,18 +177,20 @@ static int set_up_sys(void)
 {
 	char source[64], target[64];
 
-	if (manifest->privileged)
-		return mount("sysfs", ROOT_DIR "/sys", "sysfs", MASK_FLAGS, NULL);
-	if (mount("sys", ROOT_DIR "/sys", "tmpfs", MASK_FLAGS, "mode=0755,size=64k") ||
+	if (mkdir(JAIL_DIR "/sys", 0755) && errno != EEXIST)
+		return -1;
+	if (privileged)
+		return mount("sysfs", JAIL_DIR "/sys", "sysfs", MASK_FLAGS, NULL);
+	if (mount("sys", JAIL_DIR "/sys", "tmpfs", MASK_FLAGS, "mode=0755,size=64k") ||
 	    make_sys_directories("fs/cgroup"))
 		return -1;
 	for (size_t i = 0; i < COUNT(sys_shown); i++) {
 		snprintf(source, sizeof(source), "/sys/%s", sys_shown[i]);
-		snprintf(target, sizeof(target), ROOT_DIR "/sys/%s", sys_shown[i]);
+		snprintf(target, sizeof(target), JAIL_DIR "/sys/%s", sys_shown[i]);
 		if (make_sys_directories(sys_shown[i]) || bind_read_only(source, target))
 			return -1;
 	}
-	return mount(NULL, ROOT_DIR "/sys", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MASK_FLAGS,
+	return mount(NULL, JAIL_DIR "/sys", NULL, MS_REMOUNT | MS_BIND | MS_RDONLY | MASK_FLAGS,
 		     NULL);
 }
 
@@ -216,9 +226,15 @@ static int set_up_machine_id(void)
 
 /* --- the namespaces --- */
 
-static int make_mounts_private(void)
+/* PID 1's mounts of the job's disk and root are still to come in; none of ours get out. */
+static int make_mounts_slaves(void)
 {
-	return mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL);
+	return mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL);
+}
+
+static int make_jail(void)
+{
+	return mkdir(JAIL_DIR, 0755);
 }
 
 static int name_host(void)
@@ -232,9 +248,48 @@ static int open_cgroup(void)
 	return cgroup_procs_fd < 0 ? -1 : 0;
 }
 
+static int open_stdin(void)
+{
+	stdin_fd = open(manifest->has_stdin ? JOB_DIR "/" JOBDISK_STDIN : "/dev/null",
+			O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	return stdin_fd < 0 ? -1 : 0;
+}
+
+static const char *const jail_parts[] = {"proc", "dev", "sys"};
+
+static int set_up_privileged(void)
+{
+	char path[64];
+
+	if (!manifest->privileged)
+		return 0;
+	privileged = true;
+	for (size_t i = 0; i < COUNT(jail_parts); i++) {
+		snprintf(path, sizeof(path), JAIL_DIR "/%s", jail_parts[i]);
+		if (umount2(path, MNT_DETACH))
+			return -1;
+	}
+	return set_up_proc() || set_up_dev() || set_up_sys() ? -1 : 0;
+}
+
+static int fill_root(void)
+{
+	char source[64], target[64];
+
+	for (size_t i = 0; i < COUNT(jail_parts); i++) {
+		snprintf(source, sizeof(source), JAIL_DIR "/%s", jail_parts[i]);
+		snprintf(target, sizeof(target), ROOT_DIR "/%s", jail_parts[i]);
+		if (mount(source, target, NULL, MS_MOVE, NULL))
+			return -1;
+	}
+	return 0;
+}
+
 /* Afterwards no path leads to PID 1's mounts: the old root is gone from this namespace. */
 static int enter_root(void)
 {
+	if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL))
+		return -1;
 	if (chdir(ROOT_DIR) || syscall(SYS_pivot_root, ".", ".") || umount2(".", MNT_DETACH))
 		return -1;
 	return chdir("/");
@@ -251,13 +306,21 @@ struct step {
 	int (*run)(void);
 };
 
-static const struct step namespace_steps[] = {
-	{"make mounts private", make_mounts_private},
+/* Before there is a job. */
+static const struct step first_steps[] = {
+	{"make mounts slaves", make_mounts_slaves},
 	{"name the host", name_host},
 	{"open the job's cgroup", open_cgroup},
+	{"make the jail's directory", make_jail},
 	{"set up /proc", set_up_proc},
 	{"set up /dev", set_up_dev},
 	{"set up /sys", set_up_sys},
+};
+
+static const struct step last_steps[] = {
+	{"open stdin", open_stdin},
+	{"set up a privileged /proc, /dev and /sys", set_up_privileged},
+	{"move /proc, /dev and /sys into the root", fill_root},
 	{"set up the machine id", set_up_machine_id},
 	{"enter the root", enter_root},
 	{"hide from the job", hide_from_job},
@@ -295,7 +358,7 @@ static int set_limits(void)
 
 static int connect_streams(void)
 {
-	const int streams[] = {fds->stdin_fd, fds->stdout_fd, fds->stderr_fd};
+	const int streams[] = {stdin_fd, fds->stdout_fd, fds->stderr_fd};
 
 	for (int i = 0; i < 3; i++)
 		if (dup2(streams[i], i) < 0)
@@ -525,8 +588,7 @@ static int wait_for_command(pid_t command, int signal_fd)
 /* Only what the job needs stays open: not the ports, not the disks. */
 static void close_other_fds(void)
 {
-	const int kept[] = {fds->stdin_fd, fds->stdout_fd, fds->stderr_fd, fds->event_fd,
-			    fds->command_fd};
+	const int kept[] = {fds->stdout_fd, fds->stderr_fd, fds->event_fd, fds->command_fd};
 
 	for (int fd = 3; fd < 64; fd++) {
 		bool keep = false;
@@ -537,19 +599,36 @@ static void close_other_fds(void)
 	}
 }
 
-void namespace_main(const struct manifest *job_manifest, const struct job_fds *job_fds)
+static void run_steps(const struct step *steps, size_t count)
 {
-	sigset_t child;
-
-	manifest = job_manifest;
-	fds = job_fds;
-	close_other_fds();
-	for (size_t i = 0; i < COUNT(namespace_steps); i++) {
-		if (namespace_steps[i].run()) {
-			report(JOB_SETUP_FAILED, errno, namespace_steps[i].name);
+	for (size_t i = 0; i < count; i++) {
+		if (steps[i].run()) {
+			report(JOB_SETUP_FAILED, errno, steps[i].name);
 			_exit(1);
 		}
 	}
+}
+
+/* PID 1 has read the manifest and mounted the job's root, or else it is gone. */
+static void wait_for_job(void)
+{
+	unsigned char go;
+
+	if (read(fds->command_fd, &go, 1) != 1)
+		_exit(1);
+}
+
+void namespace_main(const struct job_fds *job_fds)
+{
+	sigset_t child;
+
+	manifest = guest.manifest;
+	fds = job_fds;
+	close_other_fds();
+	run_steps(first_steps, COUNT(first_steps));
+	report(JOB_PREPARED, 0, "");
+	wait_for_job();
+	run_steps(last_steps, COUNT(last_steps));
 	sigemptyset(&child);
 	sigaddset(&child, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &child, NULL);

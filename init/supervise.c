@@ -6,6 +6,8 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/timerfd.h>
@@ -34,16 +36,8 @@ static struct run run;
 
 /* --- starting --- */
 
-static int open_on_disk(const char *path, int flags, int *fd, struct error *error)
-{
-	*fd = open(path, flags | O_CLOEXEC | O_NOFOLLOW);
-	if (*fd < 0)
-		return error_errno(error, "open %s", path);
-	return 0;
-}
-
-static int prepare_stream(struct stream *stream, const char *name, const char *path, int port_fd,
-			  uint64_t max_bytes, int *write_end, struct error *error)
+static int prepare_stream(struct stream *stream, const char *name, int port_fd, int *write_end,
+			  struct error *error)
 {
 	int ends[2];
 
@@ -56,43 +50,44 @@ static int prepare_stream(struct stream *stream, const char *name, const char *p
 	stream->name = name;
 	stream->pipe_fd = ends[0];
 	stream->port_fd = port_fd;
-	stream->max_bytes = max_bytes;
-	return open_on_disk(path, O_WRONLY, &stream->file_fd, error);
-}
-
-static int prepare_streams(struct job_fds *fds, struct error *error)
-{
-	const struct manifest *manifest = &guest.manifest;
-
-	if (prepare_stream(&guest.out, "stdout", JOB_DIR "/" JOBDISK_STDOUT, guest.stdout_port_fd,
-			   manifest->stdout_max_bytes, &fds->stdout_fd, error) ||
-	    prepare_stream(&guest.err, "stderr", JOB_DIR "/" JOBDISK_STDERR, guest.stderr_port_fd,
-			   manifest->stderr_max_bytes, &fds->stderr_fd, error))
-		return -1;
-	return open_on_disk(manifest->has_stdin ? JOB_DIR "/" JOBDISK_STDIN : "/dev/null", O_RDONLY,
-			    &fds->stdin_fd, error);
-}
-
-/* An output file belongs to the job, or its user could not open /dev/stdout again. */
-static int own_pipe(int fd, struct error *error)
-{
-	if (guest.manifest.user == USER_JOB && fchown(fd, JOB_UID, JOB_GID))
-		return error_errno(error, "give the job its output pipe");
 	return 0;
 }
 
-int start_job(struct error *error)
+/* The template's clones are to have all of it. */
+static int await_prepared(struct error *error)
+{
+	struct job_event event;
+
+	if (read(guest.event_fd, &event, sizeof(event)) != sizeof(event))
+		return error_set(error, "the job's namespaces ended without a word");
+	if (event.kind == JOB_PREPARED)
+		return 0;
+	return error_set(error, "cannot %s: %s", event.step, strerror(event.value));
+}
+
+/*
+ * The job's namespaces, and all in them that is the same for every job, are made before it is
+ * known: of a template's clones each has them then. What PID 1 mounts later is seen in there.
+ */
+int prepare_job(struct error *error)
 {
 	struct job_fds fds;
 	int events[2], commands[2];
 	sigset_t child;
 
+	guest.shared = mmap(NULL, sizeof(*guest.shared), PROT_READ | PROT_WRITE,
+			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (guest.shared == MAP_FAILED)
+		return error_errno(error, "share the manifest");
+	guest.manifest = &guest.shared->manifest;
 	sigemptyset(&child);
 	sigaddset(&child, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &child, NULL);
-	if (prepare_streams(&fds, error) || own_pipe(fds.stdout_fd, error) ||
-	    own_pipe(fds.stderr_fd, error))
+	if (prepare_stream(&guest.out, "stdout", guest.stdout_port_fd, &fds.stdout_fd, error) ||
+	    prepare_stream(&guest.err, "stderr", guest.stderr_port_fd, &fds.stderr_fd, error))
 		return -1;
+	if (mount(NULL, "/", NULL, MS_REC | MS_SHARED, NULL))
+		return error_errno(error, "share the mounts");
 	if (pipe2(events, O_CLOEXEC) || pipe2(commands, O_CLOEXEC))
 		return error_errno(error, "make the pipes to the job");
 	fds.event_fd = events[1];
@@ -105,12 +100,37 @@ int start_job(struct error *error)
 	if (guest.namespace_pid < 0)
 		return error_errno(error, "make the job's namespaces");
 	if (guest.namespace_pid == 0)
-		namespace_main(&guest.manifest, &fds);
-	close(fds.stdin_fd);
+		namespace_main(&fds);
 	close(fds.stdout_fd);
 	close(fds.stderr_fd);
 	close(fds.event_fd);
 	close(fds.command_fd);
+	return await_prepared(error);
+}
+
+static int connect_stream(struct stream *stream, const char *path, uint64_t max_bytes,
+			  struct error *error)
+{
+	/* An output file belongs to the job, or its user could not open /dev/stdout again. */
+	if (guest.manifest->user == USER_JOB && fchown(stream->pipe_fd, JOB_UID, JOB_GID))
+		return error_errno(error, "give the job its pipe for %s", stream->name);
+	stream->max_bytes = max_bytes;
+	stream->file_fd = open(path, O_WRONLY | O_CLOEXEC | O_NOFOLLOW);
+	return stream->file_fd < 0 ? error_errno(error, "open %s", path) : 0;
+}
+
+int start_job(struct error *error)
+{
+	const unsigned char go = 0;
+
+	if (connect_stream(&guest.out, JOB_DIR "/" JOBDISK_STDOUT, guest.manifest->stdout_max_bytes,
+			   error) ||
+	    connect_stream(&guest.err, JOB_DIR "/" JOBDISK_STDERR, guest.manifest->stderr_max_bytes,
+			   error))
+		return -1;
+	/* A namespace that is gone has said why. */
+	if (write(guest.command_fd, &go, 1) < 0)
+		return 0;
 	return 0;
 }
 
@@ -144,7 +164,7 @@ static void send_signal(unsigned char signal_number)
 static void note_overflow(struct stream *stream)
 {
 	stream->truncated = true;
-	if (guest.manifest.output_overflow != OVERFLOW_KILL || run.over_output)
+	if (guest.manifest->output_overflow != OVERFLOW_KILL || run.over_output)
 		return;
 	run.over_output = true;
 	run.over_stream = stream;
@@ -254,8 +274,8 @@ static void on_limit_timer(void)
 		return;
 	}
 	run.timed_out = true;
-	send_signal((unsigned char)guest.manifest.kill_signal);
-	arm_timer(run.limit_timer_fd, guest.manifest.kill_grace_ms, 0);
+	send_signal((unsigned char)guest.manifest->kill_signal);
+	arm_timer(run.limit_timer_fd, guest.manifest->kill_grace_ms, 0);
 }
 
 static void on_started(void)
@@ -268,8 +288,8 @@ static void on_started(void)
 	run.start_ms = monotonic_ms();
 	cgroup_sample_processes(&guest.result);
 	control_send(CONTROL_STARTED, "");
-	if (guest.manifest.time_limit_ms != RECORD_UNSET)
-		arm_timer(run.limit_timer_fd, guest.manifest.time_limit_ms, 0);
+	if (guest.manifest->time_limit_ms != RECORD_UNSET)
+		arm_timer(run.limit_timer_fd, guest.manifest->time_limit_ms, 0);
 }
 
 static void on_job_event(void)
@@ -365,7 +385,7 @@ static void judge_failure(void)
 	bool not_found = run.failure.value == ENOENT;
 	result->exit_code = not_found ? 127 : 126;
 	snprintf(message, sizeof(message), "cannot execute '%.128s': %s",
-		 guest.manifest.arguments.items[0],
+		 guest.manifest->arguments.items[0],
 		 run.failure.value == ENOEXEC
 			 ? "not a program for this guest, or its interpreter is not there"
 			 : strerror(run.failure.value));
@@ -374,7 +394,7 @@ static void judge_failure(void)
 static void judge_limits(void)
 {
 	struct result *result = &guest.result;
-	const struct manifest *manifest = &guest.manifest;
+	const struct manifest *manifest = guest.manifest;
 
 	if (result->processes_peak != RECORD_UNSET &&
 	    result->processes_peak >= manifest->processes_max)
