@@ -26,7 +26,7 @@ static int collect(struct report *report, const char *directory, const struct si
 	close(places.directory_fd);
 	if (failed) {
 		message_error("collecting the results: %s", error.text);
-		return EXIT_JOBVM_FAILED;
+		return report->exit_code;
 	}
 	if (!report_end_was_clean(report) || report->status > STATUS_LAST_OF_GUEST) {
 		report_say_recovery(report);

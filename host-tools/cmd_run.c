@@ -21,6 +21,7 @@ struct run {
 	const char *sign_key;
 	struct signer *signer;
 	bool verbose, usage;
+	bool collect_cancelled; /* by a signal while results were collected */
 	struct timeouts timeouts;
 };
 
@@ -82,7 +83,7 @@ static struct collect_places places_of(const struct run *run, const struct job *
 }
 
 /* After the VM's end: results to where they belong, words to the user, the exit code. */
-static int finish(const struct run *run, const struct job *job, struct report *report)
+static int finish(struct run *run, const struct job *job, struct report *report)
 {
 	struct collect_places places = places_of(run, job);
 	struct error error;
@@ -97,6 +98,7 @@ static int finish(const struct run *run, const struct job *job, struct report *r
 	    collect_results(report, &places, vm_failed || run->verbose ? execute_console() : NULL,
 			    &error))
 		message_error("collecting the results: %s", error.text);
+	run->collect_cancelled = report->collect_signal != 0;
 	if (run->verbose || run->usage) {
 		fprintf(stderr, "jobvm: %s: ", job_status_words[report->status]);
 		report_show_usage(report, stderr);
@@ -127,7 +129,7 @@ static int fail(const struct job *job, const struct error *why)
 }
 
 /* One attempt at one job: its exit code. Results of one that will be made AGAIN are not kept. */
-static int run_once(const struct run *run, struct job *job, bool is_last, bool *again)
+static int run_once(struct run *run, struct job *job, bool is_last, bool *again)
 {
 	static struct disk disk;
 	struct report report = {.has_run = false};
@@ -169,7 +171,7 @@ static int run_once(const struct run *run, struct job *job, bool is_last, bool *
 	return exit_code;
 }
 
-static int run_job(const struct run *run, struct job *job)
+static int run_job(struct run *run, struct job *job)
 {
 	struct error error;
 	bool again = true;
@@ -209,7 +211,7 @@ static int run_jobs(struct run *run)
 		int code = run_job(run, &run->request.jobs[i]);
 		if (exit_code == EXIT_SUCCESS)
 			exit_code = code;
-		if (code >= EXIT_JOBVM_FAILED && execute_cancelled())
+		if (code >= EXIT_JOBVM_FAILED && (run->collect_cancelled || execute_cancelled()))
 			break;
 	}
 	return exit_code;

@@ -364,7 +364,9 @@ int collect_results(struct report *report, const struct collect_places *places,
 	if (failed) {
 		report->partial = true;
 		snprintf(report->partial_reason, sizeof(report->partial_reason), "%s", error->text);
-		report->exit_code = EXIT_JOBVM_FAILED;
+		report->exit_code = report->collect_signal
+					    ? EXIT_SIGNAL_BASE + report->collect_signal
+					    : EXIT_JOBVM_FAILED;
 	}
 	for (size_t i = 0; i < report->skipped.count; i++)
 		message_warning("not collected: %s", report->skipped.items[i]);

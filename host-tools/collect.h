@@ -37,9 +37,9 @@ int collect_prepare_directory(const char *directory, bool *created, struct error
 /*
  * Collects outputs, stdout and stderr, notes in REPORT what is missing, skipped or partial, and
  * writes job.json last, its signature (job.json.sig) just before it. CONSOLE may be NULL. Declared
- * outputs that are missing and a collection that stops early turn REPORT's exit code into 125.
- * Returns 0; -1 with ERROR set when something could not be written (job.json then says `partial`,
- * if it could be).
+ * outputs that are missing and a collection that stops early turn REPORT's exit code into 125; a
+ * signal stops it too, once, and is then in REPORT and its exit code. Returns 0; -1 with ERROR set
+ * when something could not be written (job.json then says `partial`, if it could be).
  */
 int collect_results(struct report *report, const struct collect_places *places,
 		    const struct log *console, struct error *error);

@@ -287,6 +287,60 @@ static int wait_for(pid_t child)
 	return status;
 }
 
+/* --- signals while the child works --- */
+
+static const int cancel_signals[] = {SIGHUP, SIGINT, SIGTERM};
+
+#define CANCEL_SIGNALS (sizeof(cancel_signals) / sizeof(cancel_signals[0]))
+
+/* For the handler. */
+static volatile sig_atomic_t cancelled_by;
+static volatile pid_t cancelled_child;
+
+static void cancel_child(int signal_number)
+{
+	cancelled_by = signal_number;
+	kill(cancelled_child, SIGKILL);
+}
+
+/* A second one ends us. */
+static void catch_signals(pid_t child, struct sigaction before[CANCEL_SIGNALS])
+{
+	const struct sigaction action = {.sa_handler = cancel_child,
+					 .sa_flags = SA_RESTART | (int)SA_RESETHAND};
+
+	cancelled_by = 0;
+	cancelled_child = child;
+	for (size_t i = 0; i < CANCEL_SIGNALS; i++)
+		if (sigaction(cancel_signals[i], NULL, &before[i]) == 0 &&
+		    before[i].sa_handler != SIG_IGN)
+			sigaction(cancel_signals[i], &action, NULL);
+}
+
+/* Before the child is reaped: its number may be another's then. */
+static int release_signals(const struct sigaction before[CANCEL_SIGNALS])
+{
+	for (size_t i = 0; i < CANCEL_SIGNALS; i++)
+		sigaction(cancel_signals[i], &before[i], NULL);
+	return cancelled_by;
+}
+
+/* As listen_to; a signal that came meanwhile is the reason why it failed. */
+static int listen_cancellable(const struct confined_child *child, confined_answer *answer,
+			      void *context, struct error *error)
+{
+	struct sigaction before[CANCEL_SIGNALS];
+	int *cancel_signal = child->confined.cancel_signal;
+
+	catch_signals(child->pid, before);
+	int heard = listen_to(&child->confined, child->answers, answer, context, error);
+	*cancel_signal = release_signals(before);
+	if (*cancel_signal)
+		heard = error_set(error, "cancelled by signal %d (%s)", *cancel_signal,
+				  strsignal(*cancel_signal));
+	return heard;
+}
+
 /*
  * Reaps the child. FAILED: what it sent, or what became of that, and ERROR is set. A child that was
  * ended before we did it says more by its end than by half a frame.
@@ -357,7 +411,9 @@ int confined_start(struct confined_child *child, const struct confined *confined
 int confined_finish(struct confined_child *child, confined_answer *answer, void *context,
 		    struct error *error)
 {
-	int heard = listen_to(&child->confined, child->answers, answer, context, error);
+	int heard = child->confined.cancel_signal
+			    ? listen_cancellable(child, answer, context, error)
+			    : listen_to(&child->confined, child->answers, answer, context, error);
 
 	if (heard > 0)
 		heard = error_set(error, "%s: its reader is ready again", child->confined.name);

@@ -21,6 +21,11 @@ struct confined {
 	size_t file_count;
 	/* Processor time for each GiB of the disk; 0: what reading its metadata takes. */
 	uint64_t cpu_seconds_per_gib;
+	/*
+	 * Not NULL: while the child works, the first SIGHUP, SIGINT or SIGTERM that is not ignored
+	 * ends it, and not us, and is noted here.
+	 */
+	int *cancel_signal;
 };
 
 /*

@@ -523,6 +523,7 @@ int extract(struct report *report, const struct extraction *extraction, struct e
 	struct stat disk_status;
 	struct confined confined = {
 		.name = report->disk->name,
+		.cancel_signal = &report->collect_signal,
 		.directory_fd = extraction->outputs_below ? extraction->directory_fd : -1,
 		.file_fds = file_fds,
 	};

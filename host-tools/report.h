@@ -34,6 +34,7 @@ struct report {
 	bool partial; /* collection stopped early, or the job was not seen to end; */
 	char partial_reason[ERROR_TEXT_BYTES]; /* for people, */
 	const char *partial_limit;	       /* at a limit: its key, or "files"; or NULL */
+	int collect_signal;		       /* that cancelled the collection; or 0 */
 	bool needs_recovery; /* the disk was not unmounted; recovery.h brings out what it has */
 };
 

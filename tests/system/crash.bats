@@ -28,6 +28,27 @@ storm() {
 	[ "$(cat out/output/first)" = 1 ]
 }
 
+@test "a signal while results are collected: what is there is whole and said to be partial" {
+	jobvm pack -o job.img -- sh -c 'for i in $(seq 3000); do echo "$i" >"$i"; done'
+	jobvm start job.img
+	"$build/jobvm" collect -o out job.img 2>stderr &
+	local jobvm=$!
+	until [ -n "$(ls out/output 2>/dev/null)" ]; do :; done
+	pkill -STOP -P "$jobvm"
+	kill -TERM "$jobvm"
+	local code=0
+	wait "$jobvm" || code=$?
+	[ "$code" -eq 143 ]
+	grep -F "collecting the results: cancelled by signal 15 (Terminated)" stderr
+	[ "$(report .outputs.partial)" = true ]
+	[ "$(report .exit_code)" -eq 143 ]
+	[ -z "$(find out -name '.*')" ]
+	[ "$(ls out/output | wc -l)" -lt 3000 ]
+	for i in $(ls out/output); do
+		[ "$(cat "out/output/$i")" = "$i" ] || fail "$i"
+	done
+}
+
 # --- what QEMU cannot read or write ---
 
 # faulty_qemu RULES: one whose job disk has blkdebug between (QEMU's docs/devel/blkdebug.rst), and
