@@ -338,11 +338,23 @@ static void on_ended(struct vm *vm, const char *counts)
 	}
 }
 
+/* Of a job, which there is none of while a template is made. */
+static bool is_of_job(const char *word)
+{
+	return strcmp(word, CONTROL_STARTED) == 0 || strcmp(word, CONTROL_ENDED) == 0 ||
+	       strcmp(word, CONTROL_UNMOUNTED) == 0 || strcmp(word, CONTROL_OFF) == 0;
+}
+
 static void on_word(struct vm *vm, const char *word, const char *argument)
 {
 	struct vm_times *times = &vm->outcome->times;
 
-	if (strcmp(word, CONTROL_STAGE) == 0 && vm->options->on_stage) {
+	if (vm->options->qemu.start == QEMU_SAVE && is_of_job(word)) {
+		snprintf(vm->migration.problem, sizeof(vm->migration.problem), "%s",
+			 vm->outcome->fatal[0] ? vm->outcome->fatal
+					       : "the guest does not wait for its job disk");
+		end_vm(vm, KILL_RESTORE);
+	} else if (strcmp(word, CONTROL_STAGE) == 0 && vm->options->on_stage) {
 		vm->options->on_stage(vm->options->on_stage_context, argument);
 	} else if (strcmp(word, CONTROL_READY) == 0 && !vm->options->qemu.recovery) {
 		/* A PID 1 that asks in a recovery does not know of recoveries: it would run a job.
@@ -558,7 +570,7 @@ static uint64_t silence_deadline_ms(const struct vm *vm)
 /*
  * When the guest should have ended the job, and then itself. That the job has started or ended
  * is the guest's word; each can be said once, and before its own deadline, so lies gain it a
- * bounded time.
+ * bounded time. A template is saved by then.
  */
 static uint64_t host_deadline_ms(const struct vm *vm)
 {
@@ -566,6 +578,8 @@ static uint64_t host_deadline_ms(const struct vm *vm)
 	const struct vm_times *times = &vm->outcome->times;
 	uint64_t from_ms = vm->start_ms + vm->reader_ms;
 
+	if (vm->options->qemu.start == QEMU_SAVE)
+		return vm->start_ms + vm->options->boot_timeout_ms;
 	if (times->job_ended != RECORD_UNSET)
 		return from_ms + times->job_ended + END_DEADLINE_MS;
 	if (!manifest || manifest->time_limit_ms == RECORD_UNSET)
@@ -802,7 +816,10 @@ static void judge(struct vm *vm)
 		    (double)vm->options->heartbeat_timeout_ms / 1000);
 		return;
 	case KILL_DEADLINE:
-		say(vm, STATUS_UNRESPONSIVE, "the guest did not end the job at its time limit");
+		say(vm, STATUS_UNRESPONSIVE, "%s",
+		    vm->options->qemu.start == QEMU_SAVE
+			    ? "the guest did not come to wait for its job disk"
+			    : "the guest did not end the job at its time limit");
 		return;
 	case KILL_FLOOD:
 		say(vm, STATUS_INVALID_RESULT,

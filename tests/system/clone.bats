@@ -251,3 +251,13 @@ wrapped_qemu() {
 	[[ "$(start why)" == *"the clone said nothing"* ]]
 	! own_qemu_pid
 }
+
+@test "a guest that is no template is not waited for" {
+	own_cache
+	hostile_vm 'while :; do say alive; sleep 0.2; done'
+	run --separate-stderr -124 jobvm run -o out --boot-timeout 2 --allowed-job-duration 2 --job-max-vacate-time 0 -- true
+	[[ "$(start why)" == *"the guest did not come to wait for its job disk"* ]]
+	hostile_vm 'say started' 'exec sleep 100000'
+	run --separate-stderr -124 jobvm run -o out2 --allowed-job-duration 2 --job-max-vacate-time 0 -- true
+	[[ "$(start why out2/job.json)" == *"the guest does not wait for its job disk"* ]]
+}
