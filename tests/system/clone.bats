@@ -95,6 +95,23 @@ wrapped_qemu() {
 	sed -s -n 3p out*/stdout | grep -cE '^[0-9a-f]{12}4[0-9a-f]{3}[89ab][0-9a-f]{15}$' | grep -qx 20
 }
 
+@test "no job's data gets into a template or another clone" {
+	local program=$build/guest-programs/pattern
+	own_cache
+	run --separate-stderr -0 jobvm run -o out --request-memory 128M --request-disk 200M --user root \
+		-i "$program" -- ./pattern put 100000 /filled
+	prints found
+	[ "$(start kind)" = clone ]
+	for later in {1..20}; do
+		run --separate-stderr -0 jobvm run -o "out-$later" --request-memory 128M --user root \
+			-i "$program" -- ./pattern find 120000
+		prints "not found"
+		[ "$(start "kind, .host.start.template" "out-$later/job.json")" = "$(start "kind, .host.start.template")" ]
+	done
+	grep -rqF "Linux version" cache/jobvm/templates
+	! grep -rlF "$(printf 'ukpw%.0s' {1..8})" cache/jobvm/templates
+}
+
 @test "jobvm image template puts it beside the image, where others find it" {
 	own_cache
 	own_image
