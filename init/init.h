@@ -133,7 +133,8 @@ void namespace_main(const struct job_fds *fds) __attribute__((noreturn));
 
 /* --- supervise.c --- */
 
-/* Closes what PID 1 has open for writing on the job disk, which could not be made read-only else. */
+/* Closes what PID 1 has open for writing on the job disk, which could not be made read-only else.
+ */
 void close_job_files(void);
 
 /* --- files.c: small files of the kernel's --- */

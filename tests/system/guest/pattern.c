@@ -33,8 +33,7 @@ int main(int argc, char **argv)
 {
 	char pattern[32];
 	size_t size = argc > 2 ? strtoul(argv[2], NULL, 10) * 1024 : 0;
-	char *memory =
-		mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	char *memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 
 	if (memory == MAP_FAILED || size == 0)
 		return 1;
