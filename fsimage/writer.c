@@ -50,6 +50,18 @@ static int make_journal(struct writer *writer)
 	return code ? writer_fail(writer, code) : 0;
 }
 
+/*
+ * What is not for files: the groups' tables, and the journal. A kernel that does not find it here
+ * counts it, and writes it here, each time that the image is mounted.
+ */
+static void note_overhead(ext2_filsys fs, bool journal)
+{
+	uint64_t tables = ext2fs_blocks_count(fs->super) - ext2fs_free_blocks_count(fs->super);
+
+	fs->super->s_overhead_clusters =
+		(uint32_t)tables + (journal ? FSIMAGE_JOURNAL_BLOCKS : 0);
+}
+
 static int make_file_system(struct writer *writer)
 {
 	if (ftruncate(writer->fd, writer->size_bytes) < 0)
@@ -58,6 +70,7 @@ static int make_file_system(struct writer *writer)
 		if (inode != EXT2_ROOT_INO)
 			ext2fs_inode_alloc_stats2(writer->fs, inode, +1, 0);
 	}
+	note_overhead(writer->fs, writer->options->journal);
 	return make_journal(writer);
 }
 

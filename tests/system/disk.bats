@@ -253,3 +253,18 @@ load helper
 	prints $'try\ntry'
 	[ "$(cat out/stdout)" = try ]
 }
+
+@test "the writer notes the overhead that the kernel would count and write at each mount" {
+	overhead() {
+		dumpe2fs -h job.img 2>/dev/null | awk '/^Overhead clusters:/ { print $3 }'
+	}
+	for disk in 20M 2G; do
+		rm -f job.img
+		jobvm pack -o job.img --request-disk $disk -- true
+		noted=$(overhead)
+		debugfs -w -R "set_super_value overhead_clusters 0" job.img
+		jobvm start job.img
+		[ "$noted" -gt 0 ]
+		[ "$(overhead)" -eq "$noted" ]
+	done
+}
