@@ -58,8 +58,7 @@ static void note_overhead(ext2_filsys fs, bool journal)
 {
 	uint64_t tables = ext2fs_blocks_count(fs->super) - ext2fs_free_blocks_count(fs->super);
 
-	fs->super->s_overhead_clusters =
-		(uint32_t)tables + (journal ? FSIMAGE_JOURNAL_BLOCKS : 0);
+	fs->super->s_overhead_clusters = (uint32_t)tables + (journal ? FSIMAGE_JOURNAL_BLOCKS : 0);
 }
 
 static int make_file_system(struct writer *writer)

@@ -56,10 +56,11 @@ static int run_clone(const struct vm_options *options, struct vm_outcome *outcom
 	clone.qemu.tsc_khz = template.facts.tsc_khz;
 	clone.state_fd = template.state_fd;
 	int failed = vm_run(&clone, outcome, error);
-	if (!failed && outcome->not_restored)
+	if (!failed && outcome->not_restored) {
 		failed = error_set(error, "the clone did not come up: %s", outcome->message);
-	if (failed)
-		template_reject(&template, error->text);
+		if (!outcome->killed_from_outside)
+			template_reject(&template, error->text);
+	}
 	template_close(&template);
 	return failed;
 }

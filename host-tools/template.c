@@ -298,10 +298,11 @@ static int open_or_make(int place_fd, const struct template_wish *wish, const ch
 		return result ? -1 : 0;
 	snprintf(name, sizeof(name), "%s" TEMPLATE_REJECTED, key);
 	unlinkat(place_fd, name, 0);
-	if (template_make(place_fd, wish, key, error)) {
+	result = template_make(place_fd, wish, key, error);
+	if (result < 0)
 		template_write_rejection(place_fd, key, error->text);
+	if (result)
 		return -1;
-	}
 	template->made = true;
 	return open_in(place_fd, key, wish->image, template, error) ? -1 : 0;
 }

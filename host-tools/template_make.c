@@ -97,6 +97,7 @@ struct making {
 	const struct template_wish *wish;
 	int directory_fd, memory_fd, state_fd, disk_fd;
 	struct template_facts facts;
+	bool killed_from_outside; /* its VM was */
 };
 
 /* A full file system would only show when QEMU touches memory, as its death. */
@@ -164,6 +165,7 @@ static int boot_and_save(struct making *making, struct error *error)
 		return -1;
 	if (outcome.saved)
 		return 0;
+	making->killed_from_outside = outcome.killed_from_outside;
 	error_set(error, "the template's VM: %s", outcome.message);
 	return outcome.cancel_signal ? outcome.cancel_signal : -1;
 }
@@ -260,7 +262,9 @@ int template_make(int place_fd, const struct template_wish *wish, const char *ke
 	/* Outside a VM's run, which had caught it, this signal ends jobvm. */
 	if (cancel_signal)
 		raise(cancel_signal);
-	return failed ? -1 : 0;
+	if (failed)
+		return making.killed_from_outside ? 1 : -1;
+	return 0;
 }
 
 void template_write_rejection(int place_fd, const char *key, const char *reason)

@@ -14,7 +14,8 @@
 /*
  * Boots a VM and saves it, beside its name, and renames it. What another process left that was
  * killed here is removed, and so are templates that were not used for long when there are too many.
- * 0, or -1 with ERROR set and nothing left.
+ * 0; else nothing is left and ERROR is set: -1, or 1 where somebody killed the VM, which says
+ * nothing of a template.
  */
 int template_make(int place_fd, const struct template_wish *wish, const char *key,
 		  struct error *error);

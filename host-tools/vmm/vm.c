@@ -773,12 +773,27 @@ static bool did_nothing(const struct vm *vm)
 	       (now.tv_sec == vm->disk_time.tv_sec && now.tv_nsec == vm->disk_time.tv_nsec);
 }
 
+/* The host's memory ran out, or somebody's patience; QEMU's own failures have an exit code. */
+static bool was_killed_from_outside(const struct vm *vm)
+{
+	int status = vm->qemu_status;
+
+	if (vm->kill_reason != KILL_NONE || !vm->qemu_ended)
+		return false;
+	if (WIFSIGNALED(status))
+		return WTERMSIG(status) == SIGKILL || WTERMSIG(status) == SIGTERM;
+	/* QEMU ends in order when it is told to (SIGTERM, SIGINT, SIGHUP). */
+	return WEXITSTATUS(status) == 0;
+}
+
 /* A clone that did not come up, or a template that could not be saved. */
 static bool judge_restore(struct vm *vm)
 {
 	char line[256] = "it said nothing";
 
 	log_find_last(&vm->outcome->qemu_log, "", line, sizeof(line));
+	if (vm->options->qemu.start != QEMU_BOOT)
+		vm->outcome->killed_from_outside = was_killed_from_outside(vm);
 	if (vm->kill_reason != KILL_RESTORE && !did_nothing(vm))
 		return false;
 	vm->outcome->not_restored = did_nothing(vm);

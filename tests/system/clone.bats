@@ -278,3 +278,18 @@ wrapped_qemu() {
 	run --separate-stderr -124 jobvm run -o out2 --allowed-job-duration 2 --job-max-vacate-time 0 -- true
 	[[ "$(start why out2/job.json)" == *"the guest does not wait for its job disk"* ]]
 }
+
+@test "a QEMU that somebody kills is no fault of its template" {
+	own_cache
+	wrapped_qemu 'kill -9 $$'
+	run --separate-stderr -0 jobvm run -o out --start clone -- echo ran
+	prints ran
+	[ "$(start kind)" = cold ]
+	[[ "$(start why)" == *"the clone did not come up"* ]]
+	[ "$(echo cache/jobvm/templates/*.rejected)" = 'cache/jobvm/templates/*.rejected' ]
+	# The same while the template is made.
+	fake_qemu 'case "$*" in *mem-path*) kill -9 $$ ;; esac' 'exec qemu-system-x86_64 "$@"'
+	run --separate-stderr -0 jobvm run -o out2 --start clone -- echo ran
+	[ "$(start kind out2/job.json)" = cold ]
+	[ "$(echo cache/jobvm/templates/*.rejected)" = 'cache/jobvm/templates/*.rejected' ]
+}
