@@ -58,13 +58,13 @@ struct guest {
 	int uevent_fd;
 	int control_fd, stdout_port_fd, stderr_port_fd;
 	char hello[CONTROL_LINE_BYTES]; /* the host's, from wait_job_disk to make_unique */
+	char job_device[64];		/* from wait_job_disk */
 	bool job_disk_mounted;
 
-	char job_device[64]; /* from wait_job_disk */
 	/* the job, from prepare_job to supervise */
 	pid_t namespace_pid;
 	int event_fd;	/* struct job_event from the namespace's init */
-	int command_fd; /* to it: a byte that lets it go on, then signal numbers */
+	int command_fd; /* to it: COMMAND_GO, then signal numbers */
 	struct stream out, err;
 };
 
@@ -87,7 +87,7 @@ int start_job(struct error *error);
 int supervise(struct error *error);
 int sync_job_disk(struct error *error);
 int commit_result(struct error *error);
-int unmount_all(struct error *error);
+int end_job_disk(struct error *error);
 int power_off(struct error *error);
 
 /* --- devices.c --- */
@@ -119,6 +119,9 @@ struct job_event {
 	char step[48];
 };
 
+/* To it: the manifest and the job's root are there. Any other byte is a signal's number. */
+#define COMMAND_GO 0
+
 /* What the namespace's init is given; it closes everything else. */
 struct job_fds {
 	int stdout_fd, stderr_fd;
@@ -126,15 +129,14 @@ struct job_fds {
 };
 
 /*
- * The first process of the job's namespaces: sets them up as far as no job is needed, waits for the
- * byte that says that the manifest and the job's root are there, starts the command, waits, exits.
+ * The first process of the job's namespaces: sets them up as far as no job is needed, waits for
+ * COMMAND_GO, sets up the rest, starts the command, waits, exits.
  */
 void namespace_main(const struct job_fds *fds) __attribute__((noreturn));
 
 /* --- supervise.c --- */
 
-/* Closes what PID 1 has open for writing on the job disk, which could not be made read-only else.
- */
+/* Closes what PID 1 has open for writing on the job disk: else it could not be made read-only. */
 void close_job_files(void);
 
 /* --- files.c: small files of the kernel's --- */

@@ -32,7 +32,7 @@ static const struct stage stages[] = {
 static const struct stage last_stages[] = {
 	{"sync", sync_job_disk, false},
 	{"commit_result", commit_result, false},
-	{"unmount", unmount_all, true},
+	{"unmount", end_job_disk, true},
 	{"power_off", power_off, true},
 };
 

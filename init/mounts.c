@@ -124,8 +124,10 @@ static int make_mount_points(struct error *error)
 	for (size_t i = 0; i < sizeof(points) / sizeof(points[0]); i++)
 		if (make_directory(points[i].path, points[i].mode, error))
 			return -1;
-	/* An image made by hand may have a /tmp that only root can use; a right one stays as it is,
-	 * for a change copies it. */
+	/*
+	 * An image made by hand may have a /tmp that only root can use. A right one stays as it is:
+	 * the overlay would copy it.
+	 */
 	if (stat(ROOT_DIR "/tmp", &status) ||
 	    ((status.st_mode & 07777) != 01777 && chmod(ROOT_DIR "/tmp", 01777)))
 		return error_errno(error, "change the mode of /tmp");
@@ -149,7 +151,7 @@ int lay_out_workspace(struct error *error)
  * journal out and marks the file system clean, as it does before it forgets it. Nothing is written
  * from there on, whatever still holds a mount, and the VM ends before anybody could miss more.
  */
-int unmount_all(struct error *error)
+int end_job_disk(struct error *error)
 {
 	close_job_files();
 	if (!guest.job_disk_mounted)

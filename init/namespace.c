@@ -89,8 +89,6 @@ static int set_up_proc(void)
 {
 	char path[64];
 
-	if (mkdir(JAIL_DIR "/proc", 0755) && errno != EEXIST)
-		return -1;
 	if (mount("proc", JAIL_DIR "/proc", "proc", MASK_FLAGS, NULL))
 		return -1;
 	if (privileged)
@@ -136,8 +134,6 @@ static int mount_below_dev(const char *target, const char *type, const char *opt
 
 static int set_up_dev(void)
 {
-	if (mkdir(JAIL_DIR "/dev", 0755) && errno != EEXIST)
-		return -1;
 	if (privileged) {
 		if (mount("devtmpfs", JAIL_DIR "/dev", "devtmpfs", MS_NOSUID, NULL))
 			return -1;
@@ -177,8 +173,6 @@ static int set_up_sys(void)
 {
 	char source[64], target[64];
 
-	if (mkdir(JAIL_DIR "/sys", 0755) && errno != EEXIST)
-		return -1;
 	if (privileged)
 		return mount("sysfs", JAIL_DIR "/sys", "sysfs", MASK_FLAGS, NULL);
 	if (mount("sys", JAIL_DIR "/sys", "tmpfs", MASK_FLAGS, "mode=0755,size=64k") ||
@@ -232,9 +226,20 @@ static int make_mounts_slaves(void)
 	return mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL);
 }
 
+static const char *const jail_parts[] = {"proc", "dev", "sys"};
+
 static int make_jail(void)
 {
-	return mkdir(JAIL_DIR, 0755);
+	char path[64];
+
+	if (mkdir(JAIL_DIR, 0755))
+		return -1;
+	for (size_t i = 0; i < COUNT(jail_parts); i++) {
+		snprintf(path, sizeof(path), JAIL_DIR "/%s", jail_parts[i]);
+		if (mkdir(path, 0755))
+			return -1;
+	}
+	return 0;
 }
 
 static int name_host(void)
@@ -254,8 +259,6 @@ static int open_stdin(void)
 			O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
 	return stdin_fd < 0 ? -1 : 0;
 }
-
-static const char *const jail_parts[] = {"proc", "dev", "sys"};
 
 static int set_up_privileged(void)
 {
@@ -311,7 +314,7 @@ static const struct step first_steps[] = {
 	{"make mounts slaves", make_mounts_slaves},
 	{"name the host", name_host},
 	{"open the job's cgroup", open_cgroup},
-	{"make the jail's directory", make_jail},
+	{"make the jail's directories", make_jail},
 	{"set up /proc", set_up_proc},
 	{"set up /dev", set_up_dev},
 	{"set up /sys", set_up_sys},
@@ -621,9 +624,9 @@ static void touch_shared(void)
 /* PID 1 has read the manifest and mounted the job's root, or else it is gone. */
 static void wait_for_job(void)
 {
-	unsigned char go;
+	unsigned char command;
 
-	if (read(fds->command_fd, &go, 1) != 1)
+	if (read(fds->command_fd, &command, 1) != 1 || command != COMMAND_GO)
 		_exit(1);
 }
 

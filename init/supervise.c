@@ -79,6 +79,18 @@ static int await_prepared(struct error *error)
 	return error_set(error, "cannot %s: %s", event.step, strerror(event.value));
 }
 
+static int share_manifest(struct error *error)
+{
+	guest.shared = mmap(NULL, sizeof(*guest.shared), PROT_READ | PROT_WRITE,
+			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (guest.shared == MAP_FAILED)
+		return error_errno(error, "share the manifest");
+	/* Each page now, and not in each clone. */
+	memset(guest.shared, 0, sizeof(*guest.shared));
+	guest.manifest = &guest.shared->manifest;
+	return 0;
+}
+
 /*
  * The job's namespaces, and all in them that is the same for every job, are made before it is
  * known: of a template's clones each has them then. What PID 1 mounts later is seen in there.
@@ -89,17 +101,11 @@ int prepare_job(struct error *error)
 	int events[2], commands[2];
 	sigset_t child;
 
-	guest.shared = mmap(NULL, sizeof(*guest.shared), PROT_READ | PROT_WRITE,
-			    MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-	if (guest.shared == MAP_FAILED)
-		return error_errno(error, "share the manifest");
-	/* Each page now, and not in each clone. */
-	memset(guest.shared, 0, sizeof(*guest.shared));
-	guest.manifest = &guest.shared->manifest;
 	sigemptyset(&child);
 	sigaddset(&child, SIGCHLD);
 	sigprocmask(SIG_BLOCK, &child, NULL);
-	if (prepare_stream(&guest.out, "stdout", guest.stdout_port_fd, &fds.stdout_fd, error) ||
+	if (share_manifest(error) ||
+	    prepare_stream(&guest.out, "stdout", guest.stdout_port_fd, &fds.stdout_fd, error) ||
 	    prepare_stream(&guest.err, "stderr", guest.stderr_port_fd, &fds.stderr_fd, error))
 		return -1;
 	if (mount(NULL, "/", NULL, MS_REC | MS_SHARED, NULL))
@@ -125,6 +131,13 @@ int prepare_job(struct error *error)
 	return await_prepared(error);
 }
 
+static void send_command(unsigned char command)
+{
+	/* The pipe is never full; a namespace that is gone needs no command. */
+	if (write(guest.command_fd, &command, 1) < 0)
+		return;
+}
+
 static int connect_stream(struct stream *stream, const char *path, uint64_t max_bytes,
 			  struct error *error)
 {
@@ -138,16 +151,12 @@ static int connect_stream(struct stream *stream, const char *path, uint64_t max_
 
 int start_job(struct error *error)
 {
-	const unsigned char go = 0;
-
 	if (connect_stream(&guest.out, JOB_DIR "/" JOBDISK_STDOUT, guest.manifest->stdout_max_bytes,
 			   error) ||
 	    connect_stream(&guest.err, JOB_DIR "/" JOBDISK_STDERR, guest.manifest->stderr_max_bytes,
 			   error))
 		return -1;
-	/* A namespace that is gone has said why. */
-	if (write(guest.command_fd, &go, 1) < 0)
-		return 0;
+	send_command(COMMAND_GO);
 	return 0;
 }
 
@@ -171,13 +180,6 @@ static void store(struct stream *stream, const char *bytes, size_t length)
 	}
 }
 
-static void send_signal(unsigned char signal_number)
-{
-	/* The pipe is never full; a namespace that is gone needs no signal. */
-	if (write(guest.command_fd, &signal_number, 1) < 0)
-		return;
-}
-
 static void note_overflow(struct stream *stream)
 {
 	stream->truncated = true;
@@ -185,7 +187,7 @@ static void note_overflow(struct stream *stream)
 		return;
 	run.over_output = true;
 	run.over_stream = stream;
-	send_signal(SIGKILL);
+	send_command(SIGKILL);
 }
 
 /* Takes from the pipe what is there; what is beyond the cap is counted and dropped. */
@@ -287,11 +289,11 @@ static void on_limit_timer(void)
 {
 	clear_timer(run.limit_timer_fd);
 	if (run.timed_out) {
-		send_signal(SIGKILL);
+		send_command(SIGKILL);
 		return;
 	}
 	run.timed_out = true;
-	send_signal((unsigned char)guest.manifest->kill_signal);
+	send_command((unsigned char)guest.manifest->kill_signal);
 	arm_timer(run.limit_timer_fd, guest.manifest->kill_grace_ms, 0);
 }
 
