@@ -16,6 +16,17 @@ start() {
 	report ".host.start.$1" "${2:-out/job.json}"
 }
 
+# booted_because TEXT [REPORT]: the job's VM was no clone, and the report says why.
+booted_because() {
+	[ "$(start kind "${2:-out/job.json}")" = cold ]
+	[[ "$(start why "${2:-out/job.json}")" == *"$1"* ]]
+}
+
+# nothing_rejected: no template of this test's was called bad.
+nothing_rejected() {
+	[ "$(echo cache/jobvm/templates/*.rejected)" = 'cache/jobvm/templates/*.rejected' ]
+}
+
 # clone [OPTION]...: the smallest job; its start's kind on the first line, the template's directory
 # on the second.
 clone() {
@@ -234,8 +245,7 @@ wrapped_qemu() {
 	[ "$(report '.host.start.why != null')" = true ]
 	run --separate-stderr -0 cached size=8m
 	prints ran
-	[ "$(start kind)" = cold ]
-	[[ "$(start why)" == *"too little room"* ]]
+	booted_because "too little room"
 }
 
 @test "a clone's QEMU that was taken over cannot write its template" {
@@ -252,7 +262,7 @@ wrapped_qemu() {
 	# It was made whole; that a clone died is no reason to try again at once.
 	cp -r --sparse=always "${template%/*}" kept
 	run --separate-stderr -0 jobvm run -o out2 --image image -- echo ran
-	[[ "$(start why out2/job.json)" == *"did not work lately"* ]]
+	booted_because "did not work lately" out2/job.json
 	diff -r kept "${template%/*}"
 	rm cache/jobvm/templates/*.rejected
 	run --separate-stderr -0 jobvm run -o out3 --image image -- echo ran
@@ -264,8 +274,7 @@ wrapped_qemu() {
 	wrapped_qemu 'exec sleep 100000'
 	run --separate-stderr -0 jobvm run -o out --start clone -- echo ran
 	prints ran
-	[ "$(start kind)" = cold ]
-	[[ "$(start why)" == *"the clone said nothing"* ]]
+	booted_because "the clone said nothing"
 	! own_qemu_pid
 }
 
@@ -273,10 +282,10 @@ wrapped_qemu() {
 	own_cache
 	hostile_vm 'while :; do say alive; sleep 0.2; done'
 	run --separate-stderr -124 jobvm run -o out --boot-timeout 2 --allowed-job-duration 2 --job-max-vacate-time 0 -- true
-	[[ "$(start why)" == *"the guest did not come to wait for its job disk"* ]]
+	booted_because "the guest did not come to wait for its job disk"
 	hostile_vm 'say started' 'exec sleep 100000'
 	run --separate-stderr -124 jobvm run -o out2 --allowed-job-duration 2 --job-max-vacate-time 0 -- true
-	[[ "$(start why out2/job.json)" == *"the guest does not wait for its job disk"* ]]
+	booted_because "the guest does not wait for its job disk" out2/job.json
 }
 
 @test "a QEMU that somebody kills is no fault of its template" {
@@ -284,12 +293,11 @@ wrapped_qemu() {
 	wrapped_qemu 'kill -9 $$'
 	run --separate-stderr -0 jobvm run -o out --start clone -- echo ran
 	prints ran
-	[ "$(start kind)" = cold ]
-	[[ "$(start why)" == *"the clone did not come up"* ]]
-	[ "$(echo cache/jobvm/templates/*.rejected)" = 'cache/jobvm/templates/*.rejected' ]
+	booted_because "the clone did not come up"
+	nothing_rejected
 	# The same while the template is made.
 	fake_qemu 'case "$*" in *mem-path*) kill -9 $$ ;; esac' 'exec qemu-system-x86_64 "$@"'
 	run --separate-stderr -0 jobvm run -o out2 --start clone -- echo ran
 	[ "$(start kind out2/job.json)" = cold ]
-	[ "$(echo cache/jobvm/templates/*.rejected)" = 'cache/jobvm/templates/*.rejected' ]
+	nothing_rejected
 }
