@@ -126,15 +126,24 @@ succeed_unconfined() {
 	grep -q "reading it takes more processor time than allowed" "$prey/said"
 }
 
+# spins PROCESS: it blocks SIGUSR2, which is the sign of the reader that turns in circles. There is
+# another before it: what is read of the disk first is read by a process of its own.
+spins() {
+	local blocked
+	blocked=$(sed -n 's/^SigBlk:.//p' "/proc/$1/status" 2>/dev/null)
+	[ -n "$blocked" ] && [ $((0x$blocked & 0x800)) -ne 0 ]
+}
+
 # spinning_reader PLACE: starts a jobvm whose reader turns in circles, confined; $jobvm_pid, $reader.
 spinning_reader() {
 	cd "$prey"
 	EXPLOIT=spin EXPLOIT_AT=$1 EXPLOIT_OUTSIDE=$prey/outside EXPLOIT_DISK=$prey/disk/job.img \
 		"$exploited" collect -o out disk/job.img 2>said &
 	jobvm_pid=$!
-	until reader=$(pgrep -P "$jobvm_pid") && grep -qx 'Seccomp:.2' "/proc/$reader/status"; do
+	until reader=$(pgrep -P "$jobvm_pid") && spins "$reader"; do
 		kill -0 "$jobvm_pid"
 	done
+	grep -qx 'Seccomp:.2' "/proc/$reader/status"
 	# Stopped, it has no limit of processor time.
 	kill -STOP "$reader"
 }
