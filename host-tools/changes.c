@@ -7,7 +7,7 @@
 #include "host-tools/values.h"
 
 struct search {
-	struct fsimage *image;
+	const struct overlay *overlay;
 	changes_note *note;
 	void *context;
 };
@@ -59,22 +59,23 @@ static bool same_time(const struct timespec *a, const struct timespec *b)
 	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
 }
 
-static int same_target(struct fsimage *image, const struct fsstat *a, const struct fsstat *b,
-		       struct error *error)
+static int same_target(struct fsimage *disk, struct fsimage *lower_image,
+		       const struct overlay_entry *entry, struct error *error)
 {
-	char target_a[4097], target_b[4097];
+	char upper[4097], lower[4097];
 
-	if (fsimage_readlink(image, a->inode, target_a, sizeof(target_a), error) ||
-	    fsimage_readlink(image, b->inode, target_b, sizeof(target_b), error))
+	if (fsimage_readlink(disk, entry->upper.inode, upper, sizeof(upper), error) ||
+	    fsimage_readlink(lower_image, entry->lower.inode, lower, sizeof(lower), error))
 		return -1;
-	return strcmp(target_a, target_b) == 0;
+	return strcmp(upper, lower) == 0;
 }
 
 /* overlayfs copies a file up as soon as it is opened for writing: 1 when nothing came of it. */
-static int is_unchanged(struct fsimage *image, const struct overlay_entry *entry,
+static int is_unchanged(const struct overlay *overlay, const struct overlay_entry *entry,
 			struct error *error)
 {
 	const struct fsstat *upper = &entry->upper, *lower = &entry->lower;
+	struct fsimage *lower_image = entry->lower_on_inputs ? overlay->inputs : overlay->disk;
 
 	if (upper->mode != lower->mode || upper->uid != lower->uid || upper->gid != lower->gid)
 		return 0;
@@ -83,8 +84,10 @@ static int is_unchanged(struct fsimage *image, const struct overlay_entry *entry
 	if (!same_time(&upper->mtime, &lower->mtime) || upper->size_bytes != lower->size_bytes)
 		return 0;
 	if (S_ISLNK(upper->mode))
-		return same_target(image, upper, lower, error);
-	return S_ISREG(upper->mode) ? fsimage_same(image, upper->inode, lower->inode, error) : 1;
+		return same_target(overlay->disk, lower_image, entry, error);
+	if (!S_ISREG(upper->mode) || entry->lower_on_inputs)
+		return 1;
+	return fsimage_same(overlay->disk, upper->inode, lower->inode, error);
 }
 
 static int note(struct search *search, enum change_kind kind, const char *path,
@@ -99,25 +102,26 @@ static int note_entry(void *context, const struct overlay_entry *entry, struct e
 {
 	struct search *search = context;
 
-	if (!entry->in_lower)
-		/* A whiteout over nothing: the job made a file and took it away again. */
-		return entry->whiteout
-			       ? 0
-			       : note(search, CHANGE_CREATED, entry->path, &entry->upper, error);
+	/* A whiteout over nothing: the job made a file, as far as is known, and took it away again.
+	 */
+	if (!entry->in_lower && entry->whiteout && search->overlay->inputs)
+		return 0;
+	if (!entry->in_lower && !entry->whiteout)
+		return note(search, CHANGE_CREATED, entry->path, &entry->upper, error);
 	if (entry->whiteout)
 		return note(search, CHANGE_DELETED, entry->path, &entry->lower, error);
-	int unchanged = is_unchanged(search->image, entry, error);
+	int unchanged = is_unchanged(search->overlay, entry, error);
 	if (unchanged)
 		return unchanged < 0 ? -1 : 0;
 	return note(search, CHANGE_CHANGED, entry->path, &entry->upper, error);
 }
 
-int changes_find(struct fsimage *image, changes_note *note_change, void *context,
+int changes_find(const struct overlay *overlay, changes_note *note_change, void *context,
 		 struct error *error)
 {
-	struct search search = {.image = image, .note = note_change, .context = context};
+	struct search search = {.overlay = overlay, .note = note_change, .context = context};
 
-	return overlay_walk(image, "", true, note_entry, &search, error);
+	return overlay_walk(overlay, "", true, note_entry, &search, error);
 }
 
 void changes_free(struct changes *changes)

@@ -26,11 +26,14 @@ struct changes {
 /*
  * Calls NOTE for each change on a job disk in order of path; what it returns, if not 0, ends the
  * search and is returned. A file that was copied up but has the same type, mode, times and bytes
- * as its input is not a change; nor is a directory that only got other entries. 0, or -1 with
- * ERROR set.
+ * as its input is not a change; nor is a directory that only got other entries. Of a file on the
+ * input disk the bytes are not here: its type, mode, size and time decide. Without one that is
+ * known, what is deleted where nothing was is noted with an empty STAT: it may have been there. 0,
+ * or -1 with ERROR set.
  */
 typedef int changes_note(void *context, const struct change *change, struct error *error);
-int changes_find(struct fsimage *image, changes_note *note, void *context, struct error *error);
+int changes_find(const struct overlay *overlay, changes_note *note, void *context,
+		 struct error *error);
 
 /* Adds a copy of CHANGE. 0, or -1 with ERROR set. */
 int changes_add(struct changes *changes, const struct change *change, struct error *error);

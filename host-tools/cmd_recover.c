@@ -68,7 +68,7 @@ static int publish(const struct recovery *r, const char *target, const struct pa
 static int check_copy(const struct recovery *r, const struct packed *copy, struct error *error)
 {
 	static struct disk disk;
-	int unread = recovery_read(&disk, copy->fd, r->path, error);
+	int unread = recovery_read(&disk, copy->fd, -1, r->path, error);
 
 	disk_close(&disk);
 	return unread;

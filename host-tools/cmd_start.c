@@ -10,7 +10,7 @@
 /* 0 when the disk behind FD has not run yet; else -1 with ERROR set. */
 static int check_fresh(int fd, const char *path, struct disk *disk, struct error *error)
 {
-	switch (disk_read(disk, fd, path, DISK_RESULTS, error)) {
+	switch (disk_read(disk, fd, -1, path, DISK_RESULTS, error)) {
 	case 0:
 		break;
 	case 1:
@@ -50,7 +50,7 @@ static void say_recoverable(int fd, const char *path, struct disk *disk)
 {
 	struct error ignored;
 
-	if (disk_read(disk, fd, path, DISK_RESULTS, &ignored) == 1)
+	if (disk_read(disk, fd, -1, path, DISK_RESULTS, &ignored) == 1)
 		message_note("%s was not cleanly unmounted; 'jobvm collect' brings what it has",
 			     path);
 }

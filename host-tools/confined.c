@@ -55,7 +55,7 @@ static int make_read_only(int fd)
 static int keep_fds(const struct confined *confined, int answers_fd)
 {
 	size_t count = 0;
-	int *kept = calloc(confined->file_count + 3, sizeof(*kept));
+	int *kept = calloc(confined->file_count + confined->read_count + 3, sizeof(*kept));
 	int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
 	unsigned next = 3;
 
@@ -70,6 +70,8 @@ static int keep_fds(const struct confined *confined, int answers_fd)
 		kept[count++] = confined->directory_fd;
 	for (size_t i = 0; i < confined->file_count; i++)
 		kept[count++] = confined->file_fds[i];
+	for (size_t i = 0; i < confined->read_count; i++)
+		kept[count++] = confined->read_fds[i];
 	qsort(kept, count, sizeof(*kept), compare_fds);
 	for (size_t i = 0; i < count; i++) {
 		unsigned fd = (unsigned)kept[i];
@@ -184,8 +186,11 @@ static void run_child(const struct confined *confined, confined_task *task, void
 	if (!answers)
 		_exit(EXIT_FAILURE);
 	setvbuf(answers, buffer, _IOFBF, sizeof(buffer));
-	int failed = make_read_only(confined->disk_fd) || keep_fds(confined, answers_fd) ||
-		     limit_resources(confined) || drop_rights(confined, parent);
+	int failed = make_read_only(confined->disk_fd);
+	for (size_t i = 0; !failed && i < confined->read_count; i++)
+		failed = make_read_only(confined->read_fds[i]);
+	failed = failed || keep_fds(confined, answers_fd) || limit_resources(confined) ||
+		 drop_rights(confined, parent);
 	if (failed)
 		error_errno(&error, "cannot confine the reader of %s", confined->name);
 	else

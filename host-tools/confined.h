@@ -19,6 +19,8 @@ struct confined {
 	int directory_fd;
 	const int *file_fds; /* files that it may write besides */
 	size_t file_count;
+	const int *read_fds; /* and such that it may only read */
+	size_t read_count;
 	/* Processor time for each GiB of the disk; 0: what reading its metadata takes. */
 	uint64_t cpu_seconds_per_gib;
 	/*

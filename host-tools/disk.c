@@ -49,6 +49,7 @@ enum {
 
 struct reading {
 	struct disk *disk;
+	int inputs_fd;
 	enum disk_parts parts;
 	bool unclean;
 };
@@ -104,11 +105,24 @@ static int send_started(struct fsimage *image, FILE *answers, struct error *erro
 	return found == 0 ? confined_send_type(answers, FRAME_STARTED, error) : found < 0 ? -1 : 0;
 }
 
-static int send_results(const struct reading *reading, struct fsimage *image, FILE *answers,
+static int send_changes(const struct reading *reading, struct fsimage *image, FILE *answers,
 			struct error *error)
 {
 	struct sending sending = {.answers = answers};
+	struct overlay overlay = {.disk = image};
 
+	if (reading->inputs_fd >= 0) {
+		overlay.inputs =
+			fsimage_open(reading->inputs_fd, "the input disk", INPUTDISK_LABEL, error);
+		if (!overlay.inputs)
+			return -1;
+	}
+	return changes_find(&overlay, send_change, &sending, error) < 0 ? -1 : 0;
+}
+
+static int send_results(const struct reading *reading, struct fsimage *image, FILE *answers,
+			struct error *error)
+{
 	if (send_started(image, answers, error))
 		return -1;
 	int found = send_record(image, JOBDISK_RESULT, FRAME_RESULT, answers, error);
@@ -116,7 +130,7 @@ static int send_results(const struct reading *reading, struct fsimage *image, FI
 		return -1;
 	if (found > 0 && reading->parts == DISK_RESULTS)
 		return 0;
-	return changes_find(image, send_change, &sending, error) < 0 ? -1 : 0;
+	return send_changes(reading, image, answers, error);
 }
 
 static int send_disk(const struct reading *reading, struct fsimage *image, FILE *answers,
@@ -248,6 +262,10 @@ static int take_change(struct disk *disk, struct frame *frame, struct error *err
 	if (!frame_is_whole(frame) || size != sizeof(change.stat) || change.kind > CHANGE_DELETED)
 		return error_set(error, "%s: its reader tells of no such change", disk->name);
 	memcpy(&change.stat, stat, sizeof(change.stat));
+	/* Nothing was there: the job made it, and took it away again. */
+	if (change.kind == CHANGE_DELETED && !change.stat.mode &&
+	    disk->manifest.fetch == FETCH_EAGER)
+		return 0;
 	return changes_add(&disk->changes, &change, error);
 }
 
@@ -284,11 +302,17 @@ static int take_frame(void *context, struct frame *frame, struct error *error)
 	}
 }
 
-int disk_read(struct disk *disk, int fd, const char *name, enum disk_parts parts,
+int disk_read(struct disk *disk, int fd, int inputs_fd, const char *name, enum disk_parts parts,
 	      struct error *error)
 {
-	struct reading reading = {.disk = disk, .parts = parts};
-	const struct confined confined = {.name = name, .disk_fd = fd, .directory_fd = -1};
+	struct reading reading = {.disk = disk, .inputs_fd = inputs_fd, .parts = parts};
+	const struct confined confined = {
+		.name = name,
+		.disk_fd = fd,
+		.directory_fd = -1,
+		.read_fds = &inputs_fd,
+		.read_count = inputs_fd >= 0,
+	};
 
 	memset(disk, 0, sizeof(*disk));
 	disk->fd = fd;

@@ -39,10 +39,11 @@ enum disk_parts {
 /*
  * Reads the job disk behind FD, named NAME in errors, in a confined child (confined.h). DISK is
  * large: not for the stack. What is wrong with the results only is put into DISK->problem.
+ * INPUTS_FD: the metadata of the input disk that the job had, or -1: none, or it is not known here.
  * 0; 1 with ERROR set when the disk was not cleanly unmounted; -1 with ERROR set when it is no
  * disk of ours or cannot be read. In each case disk_close frees what DISK holds.
  */
-int disk_read(struct disk *disk, int fd, const char *name, enum disk_parts parts,
+int disk_read(struct disk *disk, int fd, int inputs_fd, const char *name, enum disk_parts parts,
 	      struct error *error);
 
 /* Frees what DISK holds and empties it. The descriptor stays open. */

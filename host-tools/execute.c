@@ -88,13 +88,13 @@ static void read_disk(const struct execution *execution, struct report *report, 
 	int fd = execution->disk_fd;
 	const char *name = execution->disk_name;
 
-	if (disk_read(disk, fd, name, DISK_RESULTS, &problem) == 0) {
+	if (disk_read(disk, fd, -1, name, DISK_RESULTS, &problem) == 0) {
 		report->disk = disk;
 		error_set(&problem, "%s", disk->problem);
 	}
 	report_decide(report, problem.text[0] ? problem.text : NULL);
 	if (report->status == STATUS_INCOMPLETE && disk->was_started)
-		report->partial = recovery_read(disk, fd, name, &problem) == 0;
+		report->partial = recovery_read(disk, fd, -1, name, &problem) == 0;
 }
 
 /* A disk that was not unmounted is not parsed before a guest's kernel has replayed its journal. */
@@ -108,14 +108,14 @@ static void read_cut_off_disk(const struct execution *execution, const struct bo
 	report_decide(report, NULL);
 	if (!execution->recovers || !recovery_is_for(report->status) || execute_cancelled())
 		return;
-	int unread = disk_read(disk, fd, name, DISK_RESULTS, &problem);
+	int unread = disk_read(disk, fd, -1, name, DISK_RESULTS, &problem);
 	bool tried = unread > 0;
 	if (!unread && !disk->was_started)
 		return;
 	if (tried)
 		unread = recovery_replace(boot, &execution->timeouts, fd, name, &problem);
 	if (!unread)
-		unread = recovery_read(disk, fd, name, &problem);
+		unread = recovery_read(disk, fd, -1, name, &problem);
 	report->partial = !unread;
 	if (!unread)
 		report->disk = disk;

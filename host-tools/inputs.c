@@ -124,7 +124,8 @@ static int digest_in_child(void *context, FILE *answers, struct error *error)
 	task->image = fsimage_open(task->disk_fd, task->disk_name, JOBDISK_LABEL, error);
 	if (!task->image || confined_ready(answers, error))
 		return -1;
-	int walked = overlay_walk(task->image, "", false, add_entry, task, error);
+	const struct overlay overlay = {.disk = task->image};
+	int walked = overlay_walk(&overlay, "", false, add_entry, task, error);
 	if (walked < 0 || send_digest(answers, FRAME_TREE, task->tree, walked > 0, error))
 		return -1;
 	return digest_stdin(task, answers, error);

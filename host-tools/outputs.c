@@ -103,7 +103,9 @@ static int plan_declared(struct planner *p, const char *declared, struct error *
 	bool contents_only = length > 0 && source[length - 1] == '/';
 	if (contents_only)
 		source[length - 1] = '\0';
-	int found = overlay_lookup(p->image, source, &entry, error);
+	/* Only what is on the job disk can be brought back from there. */
+	const struct overlay overlay = {.disk = p->image};
+	int found = overlay_lookup(&overlay, source, &entry, error);
 	if (found < 0)
 		return -1;
 	if (found > 0)
@@ -114,7 +116,7 @@ static int plan_declared(struct planner *p, const char *declared, struct error *
 		return stopped;
 	if (!S_ISDIR(overlay_stat(&entry)->mode))
 		return 0;
-	return overlay_walk(p->image, source, false, plan_walked, p, error);
+	return overlay_walk(&overlay, source, false, plan_walked, p, error);
 }
 
 int outputs_plan(struct outputs *outputs, const struct report *report, struct fsimage *image,

@@ -15,19 +15,27 @@ struct listing {
 	struct item {
 		char *name;
 		struct fsstat stat;
+		bool on_inputs; /* these three: as of an entry's lower layer */
+		bool has_below;
+		struct fsstat below;
 	} * items;
 	size_t count, capacity;
 };
 
+/* A bit for each inode of a directory that was listed. */
+struct entered {
+	unsigned char *bits;
+	size_t size;
+};
+
 struct walk {
-	struct fsimage *image;
+	const struct overlay *overlay;
 	bool upper_only;
 	overlay_visit *visit;
 	void *context;
 	struct error *error;
 	char path[OVERLAY_PATH_MAX];
-	unsigned char *entered; /* a bit for each inode of a directory that was listed */
-	size_t entered_bytes;
+	struct entered entered_disk, entered_inputs;
 };
 
 /* --- one layer's directory --- */
@@ -45,6 +53,7 @@ static int append_item(void *context, const char *name, const struct fsstat *sta
 	items[listing->count].name = strdup(name);
 	if (!items[listing->count].name)
 		return error_set(error, "no memory for a directory's entries");
+	items[listing->count].on_inputs = items[listing->count].has_below = false;
 	items[listing->count++].stat = *stat;
 	return 0;
 }
@@ -57,32 +66,40 @@ static void free_listing(struct listing *listing)
 }
 
 /* A directory with two parents would make the walk exponentially long. */
-static int enter_once(struct walk *w, uint32_t inode)
+static int enter_once(struct entered *entered, uint32_t inode, struct error *error)
 {
 	size_t byte = inode / 8;
 
-	if (byte >= w->entered_bytes) {
+	if (byte >= entered->size) {
 		size_t size = byte + 4096;
-		unsigned char *entered = realloc(w->entered, size);
-		if (!entered)
-			return error_set(w->error, "no memory for the list of directories");
-		memset(entered + w->entered_bytes, 0, size - w->entered_bytes);
-		w->entered = entered;
-		w->entered_bytes = size;
+		unsigned char *bits = realloc(entered->bits, size);
+		if (!bits)
+			return error_set(error, "no memory for the list of directories");
+		memset(bits + entered->size, 0, size - entered->size);
+		entered->bits = bits;
+		entered->size = size;
 	}
-	if (w->entered[byte] & (1U << inode % 8))
-		return error_set(w->error, "directory inode %u has two names", inode);
-	w->entered[byte] |= (unsigned char)(1U << inode % 8);
+	if (entered->bits[byte] & (1U << inode % 8))
+		return error_set(error, "directory inode %u has two names", inode);
+	entered->bits[byte] |= (unsigned char)(1U << inode % 8);
 	return 0;
 }
 
-static int list_layer(struct walk *w, bool present, uint32_t inode, struct listing *listing)
+static int list_on_disk(struct walk *w, uint32_t inode, struct listing *listing)
 {
-	if (!present)
-		return 0;
-	if (enter_once(w, inode))
+	if (enter_once(&w->entered_disk, inode, w->error))
 		return -1;
-	return fsimage_list(w->image, inode, append_item, listing, w->error);
+	return fsimage_list(w->overlay->disk, inode, append_item, listing, w->error);
+}
+
+static int list_on_inputs(struct walk *w, uint32_t inode, struct listing *listing)
+{
+	if (enter_once(&w->entered_inputs, inode, w->error) ||
+	    fsimage_list(w->overlay->inputs, inode, append_item, listing, w->error))
+		return -1;
+	for (size_t i = 0; i < listing->count; i++)
+		listing->items[i].on_inputs = true;
+	return 0;
 }
 
 /* --- entries --- */
@@ -128,6 +145,55 @@ const struct fsstat *overlay_stat(const struct overlay_entry *entry)
 static bool upper_is_directory(const struct overlay_entry *entry)
 {
 	return entry->in_upper && !entry->whiteout && S_ISDIR(entry->upper.mode);
+}
+
+/* Puts the entries BELOW under those of LISTING, which hide them but for directories' contents. */
+static int add_below(struct listing *listing, const struct listing *below, struct error *error)
+{
+	struct listing both = {.count = 0};
+	int failed = 0;
+
+	for (size_t l = 0, b = 0; !failed && (l < listing->count || b < below->count);) {
+		int order = l == listing->count ? 1
+			    : b == below->count
+				    ? -1
+				    : strcmp(listing->items[l].name, below->items[b].name);
+		const struct item *item = order <= 0 ? &listing->items[l] : &below->items[b];
+		const struct item *hidden = order == 0 ? &below->items[b] : NULL;
+
+		failed = append_item(&both, item->name, &item->stat, error);
+		if (!failed) {
+			struct item *added = &both.items[both.count - 1];
+			added->on_inputs = order > 0;
+			added->has_below =
+				hidden && S_ISDIR(item->stat.mode) && S_ISDIR(hidden->stat.mode);
+			if (added->has_below)
+				added->below = hidden->stat;
+		}
+		l += order <= 0;
+		b += order >= 0;
+	}
+	free_listing(listing);
+	*listing = both;
+	return failed;
+}
+
+static int list_lower(struct walk *w, const struct overlay_entry *directory,
+		      struct listing *listing)
+{
+	struct listing below = {.count = 0};
+	int failed;
+
+	if (!S_ISDIR(directory->lower.mode) || !directory->in_lower)
+		return 0;
+	if (directory->lower_on_inputs)
+		return list_on_inputs(w, directory->lower.inode, listing);
+	failed = list_on_disk(w, directory->lower.inode, listing);
+	if (!failed && directory->has_below)
+		failed = list_on_inputs(w, directory->below.inode, &below) ||
+			 add_below(listing, &below, w->error);
+	free_listing(&below);
+	return failed ? -1 : 0;
 }
 
 static bool lower_is_directory(const struct overlay_entry *entry)
@@ -179,6 +245,14 @@ static void hide_lower(struct overlay_entry *entry)
 	entry->opaque = true;
 }
 
+static void set_lower(struct overlay_entry *entry, const struct item *item)
+{
+	entry->lower = item->stat;
+	entry->lower_on_inputs = item->on_inputs;
+	entry->has_below = item->has_below;
+	entry->below = item->below;
+}
+
 static int merge(struct walk *w, const struct overlay_entry *directory, const struct listing *upper,
 		 const struct listing *lower, size_t path_length, int depth)
 {
@@ -191,8 +265,9 @@ static int merge(struct walk *w, const struct overlay_entry *directory, const st
 		const char *name = order <= 0 ? upper->items[u].name : lower->items[l].name;
 
 		if (order >= 0)
-			entry.lower = lower->items[l++].stat;
-		if (order <= 0 && set_upper(w->image, &entry, &upper->items[u++].stat, w->error))
+			set_lower(&entry, &lower->items[l++]);
+		if (order <= 0 &&
+		    set_upper(w->overlay->disk, &entry, &upper->items[u++].stat, w->error))
 			return -1;
 		if (!lower_shows(directory))
 			hide_lower(&entry);
@@ -216,10 +291,10 @@ static int walk_directory(struct walk *w, const struct overlay_entry *directory,
 
 	if (depth > DEPTH_MAX)
 		return error_set(w->error, "directories are nested deeper than %d", DEPTH_MAX);
-	int result = list_layer(w, upper_is_directory(directory), directory->upper.inode, &upper);
+	int result =
+		upper_is_directory(directory) ? list_on_disk(w, directory->upper.inode, &upper) : 0;
 	if (!result)
-		result = list_layer(w, lower_is_directory(directory), directory->lower.inode,
-				    &lower);
+		result = list_lower(w, directory, &lower);
 	if (!result)
 		result = merge(w, directory, &upper, &lower, path_length, depth);
 	free_listing(&upper);
@@ -227,22 +302,23 @@ static int walk_directory(struct walk *w, const struct overlay_entry *directory,
 	return result;
 }
 
-int overlay_walk(struct fsimage *image, const char *path, bool upper_only, overlay_visit *visit,
-		 void *context, struct error *error)
+int overlay_walk(const struct overlay *overlay, const char *path, bool upper_only,
+		 overlay_visit *visit, void *context, struct error *error)
 {
-	struct walk w = {.image = image,
+	struct walk w = {.overlay = overlay,
 			 .upper_only = upper_only,
 			 .visit = visit,
 			 .context = context,
 			 .error = error};
 	struct overlay_entry start;
 
-	int result = overlay_lookup(image, path, &start, error);
+	int result = overlay_lookup(overlay, path, &start, error);
 	if (result)
 		return result < 0 ? -1 : error_set(error, "'%s' is not in the workspace", path);
 	snprintf(w.path, sizeof(w.path), "%s", path);
 	result = walk_directory(&w, &start, strlen(w.path), 0);
-	free(w.entered);
+	free(w.entered_disk.bits);
+	free(w.entered_inputs.bits);
 	return result;
 }
 
@@ -255,8 +331,27 @@ static int lookup_layer(struct fsimage *image, const char *layer, const char *pa
 	return fsimage_lookup(image, full, stat, error);
 }
 
+/* Of a path whose ancestors are directories wherever they are: 0, or -1 with ERROR set. */
+static int lookup_lower(const struct overlay *overlay, const char *path,
+			struct overlay_entry *entry, struct error *error)
+{
+	int packed = lookup_layer(overlay->disk, JOBDISK_INPUT, path, &entry->lower, error);
+	int served =
+		overlay->inputs ? fsimage_lookup(overlay->inputs, path, &entry->below, error) : 1;
+
+	if (packed < 0 || served < 0)
+		return -1;
+	entry->in_lower = packed == 0 || served == 0;
+	entry->lower_on_inputs = packed != 0;
+	if (packed != 0)
+		entry->lower = entry->below;
+	entry->has_below = packed == 0 && served == 0 && S_ISDIR(entry->lower.mode) &&
+			   S_ISDIR(entry->below.mode);
+	return 0;
+}
+
 /* Looks the whole of PATH up in both layers, after its ancestors have said which layer shows. */
-int overlay_lookup(struct fsimage *image, const char *path, struct overlay_entry *entry,
+int overlay_lookup(const struct overlay *overlay, const char *path, struct overlay_entry *entry,
 		   struct error *error)
 {
 	char prefix[OVERLAY_PATH_MAX];
@@ -271,15 +366,11 @@ int overlay_lookup(struct fsimage *image, const char *path, struct overlay_entry
 			continue;
 		snprintf(prefix, sizeof(prefix), "%.*s", (int)end, path);
 		*entry = (struct overlay_entry){.path = path};
-		int upper = lookup_layer(image, JOBDISK_OUTPUT, prefix, &stat, error);
-		if (upper < 0 || (upper == 0 && set_upper(image, entry, &stat, error)))
+		int upper = lookup_layer(overlay->disk, JOBDISK_OUTPUT, prefix, &stat, error);
+		if (upper < 0 || (upper == 0 && set_upper(overlay->disk, entry, &stat, error)))
 			return -1;
-		int lower = lower_hidden ? 1
-					 : lookup_layer(image, JOBDISK_INPUT, prefix, &entry->lower,
-							error);
-		if (lower < 0)
+		if (!lower_hidden && lookup_lower(overlay, prefix, entry, error))
 			return -1;
-		entry->in_lower = lower == 0;
 		lower_hidden = lower_hidden || !lower_shows(entry);
 	}
 	return overlay_exists(entry) ? 0 : 1;

@@ -91,10 +91,11 @@ int recovery_replace(const struct boot *boot, const struct timeouts *timeouts, i
 	return failed;
 }
 
-int recovery_read(struct disk *disk, int disk_fd, const char *disk_name, struct error *error)
+int recovery_read(struct disk *disk, int disk_fd, int inputs_fd, const char *disk_name,
+		  struct error *error)
 {
 	disk_close(disk);
-	int unread = disk_read(disk, disk_fd, disk_name, DISK_PARTIAL, error);
+	int unread = disk_read(disk, disk_fd, inputs_fd, disk_name, DISK_PARTIAL, error);
 
 	if (unread == 0 && disk->problem[0])
 		return error_set(error, "%s: %s", disk_name, disk->problem);

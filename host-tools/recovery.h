@@ -34,7 +34,8 @@ int recovery_replace(const struct boot *boot, const struct timeouts *timeouts, i
  * Reads a disk whose run has no end that can be believed, or what a recovery made of it, with
  * DISK_PARTIAL. DISK is what an earlier disk_read left, or zeroed. 0, or -1 with ERROR set.
  */
-int recovery_read(struct disk *disk, int disk_fd, const char *disk_name, struct error *error);
+int recovery_read(struct disk *disk, int disk_fd, int inputs_fd, const char *disk_name,
+		  struct error *error);
 
 /* The signal to us that ended the last recovery, or 0. */
 int recovery_cancel_signal(void);

@@ -5,10 +5,14 @@
 #define JOBDISK_LAYOUT_H
 
 /* The job disk: an ext4 image whose UUID is the job's id. */
-#define JOBDISK_LABEL	"JOBVM-JOB"
-#define JOBDISK_SERIAL	"jobvm-job"
-#define ROOTDISK_LABEL	"JOBVM-ROOT"
-#define ROOTDISK_SERIAL "jobvm-root"
+#define JOBDISK_LABEL	 "JOBVM-JOB"
+#define JOBDISK_SERIAL	 "jobvm-job"
+#define ROOTDISK_LABEL	 "JOBVM-ROOT"
+#define ROOTDISK_SERIAL	 "jobvm-root"
+/* Inputs that are fetched when they are read: an ext4 image whose root is a layer of the workspace,
+ * below JOBDISK_INPUT. */
+#define INPUTDISK_LABEL	 "JOBVM-INPUT"
+#define INPUTDISK_SERIAL "jobvm-input"
 
 #define JOBDISK_MANIFEST   "manifest"
 #define JOBDISK_INPUT	   "input"   /* lower layer of the workspace */

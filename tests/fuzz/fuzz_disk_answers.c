@@ -12,7 +12,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 	struct error error = {""};
 
 	fuzz_answers_set(bytes, size);
-	int result = disk_read(&disk, -1, "disk", DISK_RESULTS, &error);
+	int result = disk_read(&disk, -1, -1, "disk", DISK_RESULTS, &error);
 	FUZZ_CHECK(result == 0 || error.text[0] || result == 1);
 	if (result == 0) {
 		struct report report = {.has_run = true, .disk = &disk, .manifest = &disk.manifest};

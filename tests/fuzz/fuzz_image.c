@@ -309,8 +309,10 @@ static void read_changes(void)
 	struct error error = {""};
 	struct fsimage *image = fsimage_open(image_fd, "image", JOBDISK_LABEL, &error);
 
+	const struct overlay overlay = {.disk = image};
+
 	if (image)
-		FUZZ_CHECK_ERROR(changes_find(image, note_change, NULL, &error), &error);
+		FUZZ_CHECK_ERROR(changes_find(&overlay, note_change, NULL, &error), &error);
 	fsimage_close(image);
 }
 
