@@ -28,6 +28,7 @@ static int open_template(const struct vm_options *options, struct template *temp
 		.accel = options->qemu.accel,
 		.memory_bytes = options->qemu.memory_bytes,
 		.cpus = options->qemu.cpus,
+		.has_input_disk = options->qemu.has_input_disk,
 		.boot_timeout_ms = options->boot_timeout_ms,
 	};
 	uint64_t start_ms = now_ms();

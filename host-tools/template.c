@@ -47,6 +47,7 @@ static char *describe(const struct template_wish *wish)
 		.accel = wish->accel,
 		.memory_bytes = wish->memory_bytes,
 		.cpus = wish->cpus,
+		.has_input_disk = wish->has_input_disk,
 	};
 
 	return qemu_describe(&options);

@@ -24,6 +24,7 @@ struct template_wish {
 	const struct image *image;
 	enum job_accel accel; /* ACCEL_KVM or ACCEL_TCG */
 	uint64_t memory_bytes, cpus;
+	bool has_input_disk;
 	uint64_t boot_timeout_ms; /* for making it */
 };
 

@@ -95,7 +95,7 @@ static void tidy(int place_fd)
 /* A template that is being made: its directory has another name. */
 struct making {
 	const struct template_wish *wish;
-	int directory_fd, memory_fd, state_fd, disk_fd;
+	int directory_fd, memory_fd, state_fd, disk_fd, input_fd;
 	struct template_facts facts;
 	bool killed_from_outside; /* its VM was */
 };
@@ -119,6 +119,14 @@ static int make_file(int directory_fd, const char *name, int *fd, struct error *
 	return *fd < 0 ? error_errno(error, "make the template's %s", name) : 0;
 }
 
+static int make_disk(int *fd, struct error *error)
+{
+	*fd = memfd_create("placeholder", MFD_CLOEXEC);
+	if (*fd < 0 || ftruncate(*fd, PLACEHOLDER_BYTES))
+		return error_errno(error, "make the template's disks");
+	return 0;
+}
+
 static int make_files(struct making *making, int place_fd, const char *name, struct error *error)
 {
 	uint64_t memory_bytes = qemu_memory_bytes(making->wish->memory_bytes);
@@ -134,10 +142,7 @@ static int make_files(struct making *making, int place_fd, const char *name, str
 	/* QEMU opens it again, and root's QEMU is another user; nobody else reaches it here. */
 	if (fchmod(making->memory_fd, 0666) || ftruncate(making->memory_fd, (off_t)memory_bytes))
 		return error_errno(error, "size the template's " TEMPLATE_MEMORY);
-	making->disk_fd = memfd_create("placeholder", MFD_CLOEXEC);
-	if (making->disk_fd < 0 || ftruncate(making->disk_fd, PLACEHOLDER_BYTES))
-		return error_errno(error, "make the template's job disk");
-	return 0;
+	return make_disk(&making->disk_fd, error) || make_disk(&making->input_fd, error) ? -1 : 0;
 }
 
 static int boot_and_save(struct making *making, struct error *error)
@@ -150,6 +155,8 @@ static int boot_and_save(struct making *making, struct error *error)
 			 .memory_bytes = wish->memory_bytes,
 			 .cpus = wish->cpus,
 			 .job_disk_fd = making->disk_fd,
+			 .has_input_disk = wish->has_input_disk,
+			 .input_fd = making->input_fd,
 			 .start = QEMU_SAVE,
 			 .memory_fd = making->memory_fd,
 			 .state_max_bytes = STATE_MAX_BYTES,
@@ -227,7 +234,7 @@ static int publish(int place_fd, const char *name, const char *key, struct error
 static void close_files(const struct making *making)
 {
 	const int fds[] = {making->directory_fd, making->memory_fd, making->state_fd,
-			   making->disk_fd};
+			   making->disk_fd, making->input_fd};
 
 	for (size_t i = 0; i < sizeof(fds) / sizeof(fds[0]); i++)
 		if (fds[i] >= 0)
@@ -238,7 +245,13 @@ int template_make(int place_fd, const struct template_wish *wish, const char *ke
 		  struct error *error)
 {
 	struct making making = {
-		.wish = wish, .directory_fd = -1, .memory_fd = -1, .state_fd = -1, .disk_fd = -1};
+		.wish = wish,
+		.directory_fd = -1,
+		.memory_fd = -1,
+		.state_fd = -1,
+		.disk_fd = -1,
+		.input_fd = -1,
+	};
 	char name[DIGEST_HEX_BYTES + sizeof(TEMPLATE_NEW)];
 
 	if (check_room(place_fd, wish, error))

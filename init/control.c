@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -53,6 +55,23 @@ int control_receive(char *line, size_t size, struct error *error)
 	}
 	line[length - 1] = '\0';
 	return 0;
+}
+
+int work_while_talking(int (*work)(void))
+{
+	int status = 0;
+	pid_t child = fork();
+
+	if (child < 0)
+		return errno;
+	if (child == 0)
+		_exit(work());
+	struct pollfd ended = {.fd = (int)syscall(SYS_pidfd_open, child, 0), .events = POLLIN};
+	while (ended.fd >= 0 && poll(&ended, 1, CONTROL_ALIVE_MS) == 0)
+		control_send(CONTROL_ALIVE, "");
+	close(ended.fd);
+	waitpid(child, &status, 0);
+	return WIFEXITED(status) ? WEXITSTATUS(status) : EINTR;
 }
 
 static int hex_byte(const char *digits)

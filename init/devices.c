@@ -144,6 +144,18 @@ int find_disk(const char *serial, char *path, size_t size, struct error *error)
 	return find_device("/sys/block", "serial", serial, path, size, error);
 }
 
+int wait_disk_size(const char *device, struct error *error)
+{
+	uint64_t deadline_ms = monotonic_ms() + DEVICE_WAIT_MS;
+	char path[96];
+
+	snprintf(path, sizeof(path), "/sys/block%s/size", strrchr(device, '/'));
+	while (read_number(path, NULL) <= 1)
+		if (wait_uevent(deadline_ms))
+			return error_set(error, "the size of the disk %s did not come", device);
+	return 0;
+}
+
 static int open_port(const char *name, int *fd, struct error *error)
 {
 	char path[512];
@@ -166,23 +178,16 @@ int open_ports(struct error *error)
 }
 
 /*
- * The template point: here a VM is saved, and its clones go on from here. Their job disk takes the
- * place of one that had a single sector, which the host tells the kernel before it says hello, and
+ * The template point: here a VM is saved, and its clones go on from here. Their disks take the
+ * place of ones that had a single sector, which the host tells the kernel before it says hello, and
  * the kernel us by a uevent.
  */
 int wait_job_disk(struct error *error)
 {
-	char path[96];
-
 	if (find_disk(JOBDISK_SERIAL, guest.job_device, sizeof(guest.job_device), error))
 		return -1;
 	control_send(CONTROL_READY, "");
 	if (control_receive(guest.hello, sizeof(guest.hello), error))
 		return -1;
-	uint64_t deadline_ms = monotonic_ms() + DEVICE_WAIT_MS;
-	snprintf(path, sizeof(path), "/sys/block%s/size", strrchr(guest.job_device, '/'));
-	while (read_number(path, NULL) <= 1)
-		if (wait_uevent(deadline_ms))
-			return error_set(error, "the job disk's size did not come");
-	return 0;
+	return wait_disk_size(guest.job_device, error);
 }

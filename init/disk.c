@@ -5,8 +5,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/reboot.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "init/init.h"
@@ -66,27 +64,19 @@ static int write_record(int fd, const char *text, size_t length, struct error *e
 	return 0;
 }
 
-/*
- * What the job wrote may be gigabytes on a slow disk, and the host takes silence for death: a
- * child syncs, PID 1 keeps talking. What is committed and unmounted afterwards is little.
- */
+static int sync_all(void)
+{
+	sync();
+	return 0;
+}
+
+/* What the job wrote may be gigabytes. What is committed and unmounted afterwards is little. */
 int sync_job_disk(struct error *error)
 {
 	if (!guest.job_disk_mounted)
 		return 0;
-	pid_t child = fork();
-	if (child < 0)
-		return error_errno(error, "start a process that syncs");
-	if (child == 0) {
-		sync();
-		_exit(0);
-	}
-	struct pollfd ended = {.fd = (int)syscall(SYS_pidfd_open, child, 0), .events = POLLIN};
-	while (ended.fd >= 0 && poll(&ended, 1, CONTROL_ALIVE_MS) == 0)
-		control_send(CONTROL_ALIVE, "");
-	close(ended.fd);
-	waitpid(child, NULL, 0);
-	return 0;
+	errno = work_while_talking(sync_all);
+	return errno ? error_errno(error, "sync the job disk") : 0;
 }
 
 int commit_result(struct error *error)

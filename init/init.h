@@ -22,6 +22,7 @@
 /* Where things are in PID 1's own mount namespace, which the job never sees. */
 #define IMAGE_DIR  "/image"   /* the guest image's root, read-only */
 #define JOB_DIR	   "/jobdisk" /* the job disk */
+#define INPUT_DIR  "/inputs"  /* the input disk, where the job has one */
 #define ROOT_DIR   "/newroot" /* the job's root: an overlay on IMAGE_DIR */
 #define JAIL_DIR   "/jail"    /* what goes into ROOT_DIR once there is one */
 #define CGROUP_DIR "/cgroup"
@@ -59,6 +60,7 @@ struct guest {
 	int control_fd, stdout_port_fd, stderr_port_fd;
 	char hello[CONTROL_LINE_BYTES]; /* the host's, from wait_job_disk to make_unique */
 	char job_device[64];		/* from wait_job_disk */
+	char input_device[64];
 	bool job_disk_mounted;
 
 	/* the job, from prepare_job to supervise */
@@ -81,6 +83,7 @@ int wait_job_disk(struct error *error);
 int make_unique(struct error *error);
 int mount_job_disk(struct error *error);
 int read_manifest(struct error *error);
+int mount_input_disk(struct error *error);
 int lay_out_workspace(struct error *error);
 int apply_limits(struct error *error);
 int start_job(struct error *error);
@@ -94,6 +97,8 @@ int power_off(struct error *error);
 
 /* Finds the virtio disk with that serial number; its node goes to PATH. Waits for it. */
 int find_disk(const char *serial, char *path, size_t size, struct error *error);
+/* Waits until the disk DEVICE has the size that the host gives it. */
+int wait_disk_size(const char *device, struct error *error);
 
 /* --- control.c --- */
 
@@ -102,6 +107,11 @@ int find_disk(const char *serial, char *path, size_t size, struct error *error);
 void control_send(const char *word, const char *argument);
 /* Reads one line from the host, without its newline. */
 int control_receive(char *line, size_t size, struct error *error);
+/*
+ * Runs WORK, which may wait for a slow disk, in a child while PID 1 keeps talking: the host takes
+ * silence for death. Returns what WORK does, 0 or an errno, or why there was no child.
+ */
+int work_while_talking(int (*work)(void));
 
 /* --- namespace.c: the job's side of the wall --- */
 

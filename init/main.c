@@ -19,12 +19,19 @@ struct stage {
 
 static const struct stage stages[] = {
 	{"load_modules", load_modules, true}, /* while an initramfs is still the root */
-	{"mount_api", mount_api, true},		 {"open_ports", open_ports, true},
-	{"mount_root", mount_root, false},	 {"prepare_limits", prepare_limits, false},
-	{"prepare_job", prepare_job, false},	 {"wait_job_disk", wait_job_disk, false},
-	{"make_unique", make_unique, false},	 {"mount_job_disk", mount_job_disk, true},
-	{"read_manifest", read_manifest, false}, {"lay_out_workspace", lay_out_workspace, false},
-	{"apply_limits", apply_limits, false},	 {"start_job", start_job, false},
+	{"mount_api", mount_api, true},
+	{"open_ports", open_ports, true},
+	{"mount_root", mount_root, false},
+	{"prepare_limits", prepare_limits, false},
+	{"prepare_job", prepare_job, false},
+	{"wait_job_disk", wait_job_disk, false},
+	{"make_unique", make_unique, false},
+	{"mount_job_disk", mount_job_disk, true},
+	{"read_manifest", read_manifest, false},
+	{"mount_input_disk", mount_input_disk, false},
+	{"lay_out_workspace", lay_out_workspace, false},
+	{"apply_limits", apply_limits, false},
+	{"start_job", start_job, false},
 	{"supervise", supervise, false},
 };
 

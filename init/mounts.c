@@ -27,15 +27,22 @@ static const struct mount api_mounts[] = {
 	{"cgroup2", CGROUP_DIR, "cgroup2", QUIET_FLAGS, ""},
 };
 
+#define PACKED_INPUTS JOB_DIR "/" JOBDISK_INPUT
+#define WORKSPACE_LAYERS                                                                           \
+	",upperdir=" JOB_DIR "/" JOBDISK_OUTPUT ",workdir=" JOB_DIR "/" JOBDISK_WORKDIR            \
+	",redirect_dir=nofollow,metacopy=off,index=off"
+
 /* The overlays take volatile and absolute paths in PID 1's namespace only. */
 static const struct mount overlays[] = {
 	{"root", ROOT_DIR, "overlay", MS_NODEV | MS_NOATIME,
 	 "lowerdir=" IMAGE_DIR ",upperdir=" SCRATCH SCRATCH_ROOT
 	 ",workdir=" SCRATCH SCRATCH_ROOT_WORK ",redirect_dir=nofollow,metacopy=off,volatile"},
 	{"job", ROOT_DIR WORKSPACE, "overlay", MS_NODEV | MS_NOSUID | MS_NOATIME,
-	 "lowerdir=" JOB_DIR "/" JOBDISK_INPUT ",upperdir=" JOB_DIR "/" JOBDISK_OUTPUT
-	 ",workdir=" JOB_DIR "/" JOBDISK_WORKDIR ",redirect_dir=nofollow,metacopy=off,index=off"},
+	 "lowerdir=" PACKED_INPUTS WORKSPACE_LAYERS},
+	{"job", ROOT_DIR WORKSPACE, "overlay", MS_NODEV | MS_NOSUID | MS_NOATIME,
+	 "lowerdir=" PACKED_INPUTS ":" INPUT_DIR WORKSPACE_LAYERS},
 };
+enum { OVERLAY_ROOT, OVERLAY_WORKSPACE, OVERLAY_WORKSPACE_ON_INPUT_DISK };
 
 static int make_directory(const char *path, mode_t mode, struct error *error)
 {
@@ -109,6 +116,28 @@ int mount_job_disk(struct error *error)
 	return 0;
 }
 
+/* What it takes the host to fetch is not known. */
+static int mount_inputs(void)
+{
+	struct error ignored;
+
+	return mount_disk(guest.input_device, INPUT_DIR, MS_RDONLY | MS_NOSUID | MS_NOEXEC,
+			  &ignored)
+		       ? errno
+		       : 0;
+}
+
+int mount_input_disk(struct error *error)
+{
+	if (guest.manifest->fetch == FETCH_EAGER)
+		return 0;
+	if (find_disk(INPUTDISK_SERIAL, guest.input_device, sizeof(guest.input_device), error) ||
+	    wait_disk_size(guest.input_device, error))
+		return -1;
+	errno = work_while_talking(mount_inputs);
+	return errno ? error_errno(error, "mount the input disk") : 0;
+}
+
 static int make_mount_points(struct error *error)
 {
 	static const struct {
@@ -136,11 +165,14 @@ static int make_mount_points(struct error *error)
 
 int lay_out_workspace(struct error *error)
 {
+	int workspace = guest.manifest->fetch == FETCH_EAGER ? OVERLAY_WORKSPACE
+							     : OVERLAY_WORKSPACE_ON_INPUT_DISK;
+
 	umask(0);
 	if (make_directory(SCRATCH SCRATCH_ROOT, 0755, error) ||
 	    make_directory(SCRATCH SCRATCH_ROOT_WORK, 0755, error) ||
-	    do_mount(&overlays[0], error) || make_mount_points(error) ||
-	    do_mount(&overlays[1], error))
+	    do_mount(&overlays[OVERLAY_ROOT], error) || make_mount_points(error) ||
+	    do_mount(&overlays[workspace], error))
 		return -1;
 	umask(022);
 	return 0;

@@ -1,6 +1,7 @@
 #include "host-tools/vmm/migration.h"
 
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -11,7 +12,9 @@ struct migration_step {
 	const char *arguments;
 	bool passes_state; /* the state's descriptor goes along */
 	bool waits_event;  /* is over only with the event that says so */
-	bool resizes_disk; /* the arguments are of the job disk's size */
+	/* Of a disk's size: for it the arguments are made, with the name of its node. */
+	const char *node;
+	size_t size_offset; /* in struct migration_disks */
 };
 
 #define CAPABILITIES                                                                               \
@@ -37,11 +40,23 @@ static const struct migration_step restore_steps[] = {
 	CAPABILITIES,
 	PASS_STATE,
 	{.command = "migrate-incoming", .arguments = STATE_URI, .waits_event = true},
-	/* Its own size: that makes the guest read the capacity again. */
-	{.command = "block_resize", .resizes_disk = true},
+	/* Their own sizes: that makes the guest read the capacity again. */
+	{.command = "block_resize",
+	 .node = "job",
+	 .size_offset = offsetof(struct migration_disks, job_bytes)},
+	{.command = "block_resize",
+	 .node = "input",
+	 .size_offset = offsetof(struct migration_disks, input_bytes)},
 	{.command = "cont", .arguments = "{}"},
 	{.command = NULL},
 };
+
+static uint64_t disk_bytes(const struct migration *migration)
+{
+	const char *disks = (const char *)&migration->disks;
+
+	return *(const uint64_t *)(const void *)(disks + migration->step->size_offset);
+}
 
 static void send_step(struct migration *migration)
 {
@@ -49,30 +64,34 @@ static void send_step(struct migration *migration)
 	char arguments[COMMAND_BYTES];
 
 	migration->replied = migration->completed = false;
-	snprintf(arguments, sizeof(arguments), "{\"node-name\":\"job\",\"size\":%" PRIu64 "}",
-		 migration->disk_bytes);
-	qmp_command_with(migration->qmp, step->command,
-			 step->resizes_disk ? arguments : step->arguments,
+	if (step->node)
+		snprintf(arguments, sizeof(arguments),
+			 "{\"node-name\":\"%s\",\"size\":%" PRIu64 "}", step->node,
+			 disk_bytes(migration));
+	qmp_command_with(migration->qmp, step->command, step->node ? arguments : step->arguments,
 			 step->passes_state ? migration->state_fd : -1);
 }
 
 static void begin(struct migration *migration, const struct migration_step *steps, struct qmp *qmp,
-		  int state_fd, uint64_t disk_bytes)
+		  int state_fd)
 {
-	*migration = (struct migration){
-		.qmp = qmp, .step = steps, .state_fd = state_fd, .disk_bytes = disk_bytes};
+	migration->qmp = qmp;
+	migration->step = steps;
+	migration->state_fd = state_fd;
 	send_step(migration);
 }
 
 void migration_save(struct migration *migration, struct qmp *qmp, int state_fd)
 {
-	begin(migration, save_steps, qmp, state_fd, 0);
+	*migration = (struct migration){.done = false};
+	begin(migration, save_steps, qmp, state_fd);
 }
 
 void migration_restore(struct migration *migration, struct qmp *qmp, int state_fd,
-		       uint64_t disk_bytes)
+		       const struct migration_disks *disks)
 {
-	begin(migration, restore_steps, qmp, state_fd, disk_bytes);
+	*migration = (struct migration){.disks = *disks};
+	begin(migration, restore_steps, qmp, state_fd);
 }
 
 static bool is_over(const struct migration *migration)
@@ -87,7 +106,9 @@ static void go_on(struct migration *migration)
 
 	if (!migration->replied || (step->waits_event && !migration->completed))
 		return;
-	migration->step++;
+	do
+		migration->step++;
+	while (migration->step->node && disk_bytes(migration) == 0);
 	if (migration->step->command)
 		send_step(migration);
 	else

@@ -13,11 +13,16 @@
 
 struct migration_step;
 
+/* The sizes of a clone's disks. */
+struct migration_disks {
+	uint64_t job_bytes, input_bytes; /* input: 0 where the VM has none */
+};
+
 struct migration {
 	struct qmp *qmp;
 	const struct migration_step *step; /* the one that is under way */
 	int state_fd;
-	uint64_t disk_bytes;
+	struct migration_disks disks;
 	bool replied, completed; /* of this step: the answer, and QEMU's event where it needs one */
 	bool done;
 	char problem[256]; /* why it failed, or "" */
@@ -30,11 +35,11 @@ struct migration {
 void migration_save(struct migration *migration, struct qmp *qmp, int state_fd);
 
 /*
- * Restores the state in STATE_FD into a QEMU that was started for it, gives the guest its job disk
- * of DISK_BYTES, and lets it run.
+ * Restores the state in STATE_FD into a QEMU that was started for it, tells the guest the sizes of
+ * its DISKS, and lets it run.
  */
 void migration_restore(struct migration *migration, struct qmp *qmp, int state_fd,
-		       uint64_t disk_bytes);
+		       const struct migration_disks *disks);
 
 /* To be called with each answer (error: QEMU's sentence or NULL) and event, once one was begun. */
 void migration_on_reply(struct migration *migration, const char *error);

@@ -35,7 +35,7 @@ struct arguments {
 
 /* The descriptors that QEMU inherits, by their numbers here. */
 struct inherited {
-	int kernel_fd, initrd_fd, root_fd, job_disk_fd, memory_fd, preload_fd;
+	int kernel_fd, initrd_fd, root_fd, job_disk_fd, input_fd, memory_fd, preload_fd;
 	int qmp_fd, control_fd, stdout_fd, stderr_fd, console_fd, log_fd;
 };
 
@@ -158,6 +158,15 @@ static void add_kernel(struct arguments *a, const struct qemu_options *options,
 	    options->recovery ? " " GUEST_RECOVERY_WORD : "");
 }
 
+static void add_disk_device(struct arguments *a, const struct machine *machine, const char *id,
+			    const char *serial)
+{
+	add(a, "-device");
+	/* Without a write cache, as the guest sees it, it spares flushes that we do not do. */
+	add(a, "virtio-blk-%s,drive=%s,serial=%s,write-cache=off,werror=report,rerror=report",
+	    machine->bus, id, serial);
+}
+
 /*
  * cache.no-flush: the host syncs the disk once, after QEMU's end; until then the data is safe in
  * the page cache, also if QEMU dies. Always raw: a guest can write any header onto its disk.
@@ -172,10 +181,20 @@ static void add_disk(struct arguments *a, const struct machine *machine, const c
 	    "driver=raw,node-name=%s,read-only=%s,cache.no-flush=on,file.driver=file,"
 	    "file.filename=/dev/fdset/%d,file.locking=off,file.cache.no-flush=on",
 	    id, writable ? "off" : "on", fd);
-	add(a, "-device");
-	/* Without a write cache, as the guest sees it, it spares flushes that we do not do. */
-	add(a, "virtio-blk-%s,drive=%s,serial=%s,write-cache=off,werror=report,rerror=report",
-	    machine->bus, id, serial);
+	add_disk_device(a, machine, id, serial);
+}
+
+/* A template's is an empty file; the guest cannot tell the one from the other. */
+static void add_input_disk(struct arguments *a, const struct qemu_options *options,
+			   const struct machine *machine, const struct inherited *fds)
+{
+	if (options->start == QEMU_SAVE) {
+		add_disk(a, machine, "input", INPUTDISK_SERIAL, fds->input_fd, true);
+		return;
+	}
+	add(a, "-blockdev");
+	add(a, "driver=nbd,node-name=input,server.type=fd,server.str=%d", fds->input_fd);
+	add_disk_device(a, machine, "input", INPUTDISK_SERIAL);
 }
 
 static void add_port(struct arguments *a, const char *name, int fd)
@@ -198,6 +217,8 @@ static void build_arguments(struct arguments *a, const char *program,
 	add_disk(a, machine, "root", ROOTDISK_SERIAL, fds->root_fd, false);
 	if (fds->job_disk_fd >= 0)
 		add_disk(a, machine, "job", JOBDISK_SERIAL, fds->job_disk_fd, true);
+	if (options->has_input_disk)
+		add_input_disk(a, options, machine, fds);
 	add(a, "-device");
 	add(a, "virtio-serial-%s,max_ports=4", machine->bus);
 	add_port(a, PORT_CONTROL, fds->control_fd);
@@ -244,9 +265,9 @@ char *qemu_describe(const struct qemu_options *options)
 
 static int inherit(const struct inherited *fds)
 {
-	const int kept[] = {fds->kernel_fd, fds->initrd_fd,  fds->root_fd,   fds->job_disk_fd,
-			    fds->memory_fd, fds->preload_fd, fds->qmp_fd,    fds->control_fd,
-			    fds->stdout_fd, fds->stderr_fd,  fds->console_fd};
+	const int kept[] = {fds->kernel_fd,  fds->initrd_fd, fds->root_fd,    fds->job_disk_fd,
+			    fds->input_fd,   fds->memory_fd, fds->preload_fd, fds->qmp_fd,
+			    fds->control_fd, fds->stdout_fd, fds->stderr_fd,  fds->console_fd};
 	int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
 	if (null_fd < 0 || dup2(null_fd, 0) < 0 || dup2(fds->log_fd, 1) < 0 ||
@@ -473,6 +494,8 @@ int qemu_start(const struct qemu_options *options, struct qemu *qemu, struct err
 	memset(&fds, -1, sizeof(fds));
 	memset(qemu, -1, sizeof(*qemu));
 	fds.job_disk_fd = options->job_disk_fd;
+	if (options->has_input_disk)
+		fds.input_fd = options->input_fd;
 	int failed = open_image(options->image, &fds, error) ||
 		     open_template(options, &fds, error) || make_sockets(qemu, &fds, error) ||
 		     spawn(options, qemu, &fds, error);

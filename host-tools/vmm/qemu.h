@@ -21,7 +21,15 @@ struct qemu_options {
 	uint64_t memory_bytes;
 	uint64_t cpus;
 	int job_disk_fd; /* read-write; -1: the VM gets no job disk */
-	bool recovery;	 /* PID 1 is only to mount the job disk and unmount it */
+	/*
+	 * A disk whose blocks come from an NBD server: a connected socket to it; to save, a
+	 * placeholder like the job disk's; only where the VM has an input disk. Its export must
+	 * not call itself read-only, or a clone could not be told its size; writes are refused
+	 * there.
+	 */
+	bool has_input_disk;
+	int input_fd;
+	bool recovery; /* PID 1 is only to mount the job disk and unmount it */
 	enum qemu_start start;
 	/*
 	 * Unless it boots: the template's memory, qemu_memory_bytes(memory_bytes) long. It must be

@@ -191,6 +191,16 @@ static void follow_migration(struct vm *vm)
 	}
 }
 
+static void restore(struct vm *vm)
+{
+	const struct migration_disks disks = {
+		.job_bytes = size_of(vm->options->qemu.job_disk_fd),
+		.input_bytes = vm->options->input_disk_bytes,
+	};
+
+	migration_restore(&vm->migration, &vm->qmp, vm->options->state_fd, &disks);
+}
+
 static void on_qmp_reply(void *context, const char *error)
 {
 	struct vm *vm = context;
@@ -200,8 +210,7 @@ static void on_qmp_reply(void *context, const char *error)
 		vm->outcome->times.vmm_ready = elapsed_ms(vm);
 		vm->migrating = vm->options->qemu.start == QEMU_RESTORE;
 		if (vm->migrating)
-			migration_restore(&vm->migration, &vm->qmp, vm->options->state_fd,
-					  size_of(vm->options->qemu.job_disk_fd));
+			restore(vm);
 	} else if (vm->migrating) {
 		migration_on_reply(&vm->migration, error);
 		follow_migration(vm);

@@ -22,6 +22,7 @@ struct vm_options {
 	bool stop_at_first_word;	 /* for a probe: whether it boots at all */
 	/* A template's, where qemu.start says that it is saved or restored. */
 	int state_fd;
+	uint64_t input_disk_bytes; /* of the input disk, where there is one */
 	/* Called at each stage that the guest enters; may be NULL. */
 	void (*on_stage)(void *context, const char *stage);
 	void *on_stage_context;
