@@ -97,7 +97,8 @@ static int run_collect(int argc, char **argv)
 		{.name = NULL},
 	};
 
-	collection.path = options_parse_disk(&command_collect, argc, argv, options, &arguments);
+	collection.path =
+		options_parse_disk(&command_collect, argc, argv, options, false, &arguments);
 	if (!collection.directory)
 		message_usage("collect", "option '-o DIR' is missing");
 	timeouts_check(&command_collect, &timeouts);

@@ -155,7 +155,8 @@ static int run_recover(int argc, char **argv)
 		{.name = NULL},
 	};
 
-	recovery.path = options_parse_disk(&command_recover, argc, argv, options, &arguments);
+	recovery.path =
+		options_parse_disk(&command_recover, argc, argv, options, false, &arguments);
 	timeouts_check(&command_recover, &timeouts);
 	job_init(&job);
 	options_apply(&command_recover, &arguments, &job);

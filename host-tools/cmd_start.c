@@ -108,7 +108,8 @@ static int run_start(int argc, char **argv)
 		{.name = NULL},
 	};
 
-	const char *path = options_parse_disk(&command_start, argc, argv, options, &arguments);
+	const char *path =
+		options_parse_disk(&command_start, argc, argv, options, true, &arguments);
 	timeouts_check(&command_start, &timeouts);
 	job_init(&job);
 	options_apply(&command_start, &arguments, &job);

@@ -159,29 +159,40 @@ void options_parse(const struct command *command, int argc, char **argv,
 	}
 }
 
-static void check_host_keys(const struct command *command, const struct arguments *arguments)
+static bool is_of_key(const char *setting, const char *key)
+{
+	size_t length = strlen(key);
+
+	return strncmp(setting, key, length) == 0 && setting[length] == '=';
+}
+
+static void check_host_keys(const struct command *command, const struct arguments *arguments,
+			    bool runs_job)
 {
 	static const char *const keys[] = {"jobvm_image", "jobvm_accel", "jobvm_require_isolation",
 					   "jobvm_start"};
 
 	for (size_t i = 0; i < arguments->settings.count; i++) {
+		const char *setting = arguments->settings.items[i];
 		bool allowed = false;
+		if (!runs_job && is_of_key(setting, "jobvm_start"))
+			message_usage(command->name, "'%s': a recovery is always booted", setting);
 		for (size_t k = 0; k < sizeof(keys) / sizeof(keys[0]); k++)
-			allowed = allowed || strncmp(arguments->settings.items[i], keys[k],
-						     strlen(keys[k])) == 0;
+			allowed = allowed || is_of_key(setting, keys[k]);
 		if (!allowed)
 			message_usage(command->name, "'%s': the manifest on the job disk says that",
-				      arguments->settings.items[i]);
+				      setting);
 	}
 }
 
 const char *options_parse_disk(const struct command *command, int argc, char **argv,
-			       const struct option *options, struct arguments *arguments)
+			       const struct option *options, bool runs_job,
+			       struct arguments *arguments)
 {
 	options_parse(command, argc, argv, options, true, arguments);
 	if (arguments->command || arguments->positional.count != 1)
 		message_usage(command->name, "exactly one job disk is needed");
-	check_host_keys(command, arguments);
+	check_host_keys(command, arguments, runs_job);
 	return arguments->positional.items[0];
 }
 

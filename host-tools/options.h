@@ -45,11 +45,12 @@ void options_parse(const struct command *command, int argc, char **argv,
 
 /*
  * The same for a command that takes one job disk, and of the job's keys only those that the
- * manifest does not say: image and accelerator. Returns the disk's path, which belongs to
- * ARGUMENTS.
+ * manifest does not say: image and accelerator, and with RUNS_JOB how the VM starts. Returns the
+ * disk's path, which belongs to ARGUMENTS.
  */
 const char *options_parse_disk(const struct command *command, int argc, char **argv,
-			       const struct option *options, struct arguments *arguments);
+			       const struct option *options, bool runs_job,
+			       struct arguments *arguments);
 void arguments_free(struct arguments *arguments);
 
 /* Applies the settings to a job; a bad value ends the program as a usage error. */

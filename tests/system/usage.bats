@@ -52,6 +52,17 @@ commands=(run pack start inspect collect recover verify "image build" "image ins
 	done
 }
 
+@test "how a recovery starts cannot be chosen" {
+	for command in recover "collect -o out"; do
+		for how in auto clone cold; do
+			run --separate-stderr -2 jobvm $command --start $how job.img
+			says "a recovery is always booted"
+		done
+	done
+	run --separate-stderr -125 jobvm start --start cold job.img
+	says "job.img"
+}
+
 @test "an unknown key of a submit description is an error with place and the nearest name" {
 	printf 'executable = /bin/true\nrequest_memmory = 1G\nqueue\n' >job.sub
 	run --separate-stderr -2 jobvm run job.sub
