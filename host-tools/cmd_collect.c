@@ -52,6 +52,7 @@ static int collect_disk(const struct collection *c)
 	struct error error;
 	int exit_code = EXIT_JOBVM_FAILED;
 
+	report.collect_from_ms = now_ms();
 	int fd = stored_open(c->path, &report, &disk, &error);
 	if (fd >= 0 && report.needs_recovery)
 		stored_recover(fd, c->path, c->job, c->timeouts, &report, &disk);

@@ -188,6 +188,7 @@ int execute(const struct execution *execution, const struct manifest *manifest,
 	int failed = start_inputs(execution, manifest, &inputs, error);
 	if (!failed)
 		failed = launch_vm(&options, (enum job_start)start, &outcome, &launch, error);
+	report->collect_from_ms = now_ms();
 	end_inputs(&inputs, !failed && !execute_cancelled());
 	progress_clear();
 	if (!failed && start == START_CLONE && !launch.cloned)

@@ -404,6 +404,9 @@ static void put_report(struct text *text, const struct report *report)
 	else
 		put(text, "outputs", json_null());
 	put(text, "reader", json_reader());
+	put(text, "collect_ms",
+	    report->collect_from_ms ? json_number(now_ms() - report->collect_from_ms)
+				    : json_null());
 	put(text, "manifest",
 	    report->manifest ? json_record(&manifest_schema, report->manifest) : json_null());
 }

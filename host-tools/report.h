@@ -36,6 +36,7 @@ struct report {
 	const char *partial_limit;	       /* at a limit: its key, or "files"; or NULL */
 	int collect_signal;		       /* that cancelled the collection; or 0 */
 	bool needs_recovery; /* the disk was not unmounted; recovery.h brings out what it has */
+	uint64_t collect_from_ms; /* now_ms() when collecting began; 0: nothing is collected */
 };
 
 /* Key of the host section: the manifest that was started (disk_manifest_digest). */
@@ -71,7 +72,10 @@ void report_note_recovery(struct report *report, bool tried, const char *problem
  */
 void report_decide(struct report *report, const char *disk_problem);
 
-/* The whole report as JSON text ending in a newline; the caller frees it. */
+/*
+ * The whole report as JSON text ending in a newline; the caller frees it. Collecting has ended by
+ * then, as far as the report tells. NULL: no memory.
+ */
 char *report_json(const struct report *report);
 
 /* Says on stderr how the job ended, where that is more than an exit code. */

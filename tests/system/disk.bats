@@ -15,9 +15,30 @@ load helper
 	diff -r --exclude job.json from-run from-disk
 	for result in from-run from-disk; do
 		jq -S 'del(.. | .job_id?, .host?, .stage_timing?, .time_wall?, .time_user?, .time_system?,
-			.memory_peak?, .io_read_bytes?, .io_write_bytes?, .processes_peak?)' $result/job.json >$result.json
+			.memory_peak?, .io_read_bytes?, .io_write_bytes?, .processes_peak?, .collect_ms?)' $result/job.json >$result.json
 	done
 	diff from-run.json from-disk.json
+}
+
+# took COMMAND...: runs it, its milliseconds in $took_ms.
+took() {
+	local start=$EPOCHREALTIME
+	"$@"
+	took_ms=$(((${EPOCHREALTIME/./} - ${start/./}) / 1000 + 1))
+}
+
+@test "the report tells how long collecting took" {
+	took jobvm run -o out --start cold -- true
+	[ "$(report '.collect_ms | type, . >= 0')" = $'number\ntrue' ]
+	# It begins when the VM has ended, and is over before the command.
+	[ "$(report ".host.times.vm_ended_ms + .collect_ms <= $took_ms")" = true ]
+	jobvm pack -o job.img -- true
+	[ "$(jobvm inspect --json job.img | jq .collect_ms)" = null ]
+	jobvm start job.img
+	took jobvm collect -o out2 job.img
+	[ "$(report '.collect_ms | type, . >= 0' out2/job.json)" = $'number\ntrue' ]
+	[ "$(report ".collect_ms <= $took_ms" out2/job.json)" = true ]
+	[ "$(jobvm inspect --json job.img | jq .collect_ms)" = null ]
 }
 
 @test "inspect works before and after the run, for people and as JSON" {
