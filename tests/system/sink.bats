@@ -138,6 +138,25 @@ is_plain() {
 	[ "$(report .status)" = completed ]
 }
 
+@test "each name of a file becomes a file of its own, and counts by itself" {
+	packed_and_run --max-transfer-output-mb 3 -- sh -c '
+		head -c 1048576 /dev/urandom >a; mkdir d; ln a b; ln a d/c'
+	run --separate-stderr -0 jobvm collect -o out job.img
+	cmp out/output/a out/output/b
+	cmp out/output/a out/output/d/c
+	[ "$(find out/output -type f -links 1 | wc -l)" -eq 3 ]
+	[ "$(report '.outputs.collected[] | select(.sha256 != null and .size_bytes == 1048576).path' |
+		xargs)" = "output/a output/b output/d/c" ]
+	run --separate-stderr -0 jobvm verify out
+	# One more is too much, though it takes no room on the job disk.
+	rm job.img job.img.host.json
+	packed_and_run --max-transfer-output-mb 3 -- sh -c '
+		head -c 1048576 /dev/urandom >a; ln a b; ln a c; ln a d'
+	run --separate-stderr -125 jobvm collect -o out2 job.img
+	[ "$(report '.outputs.partial_limit' out2/job.json)" = max_transfer_output_mb ]
+	[ "$(ls out2/output | xargs)" = "a b c" ]
+}
+
 @test "the cap of files stops collecting, with its key and what came so far" {
 	packed_and_run -- sh -c 'for i in $(seq -w 30); do echo $i >$i; done'
 	run --separate-stderr -125 "$few" collect -o out job.img
