@@ -1,5 +1,6 @@
 #include "host-tools/vmm/vm.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <inttypes.h>
 #include <poll.h>
@@ -539,9 +540,11 @@ static uint64_t run_queue_wait_ms(pid_t pid)
 	char path[64];
 	uint64_t ran_ns, waited_ns, sum_ns = 0;
 
-	/* Thread ids are not consecutive, but the emulated CPUs' are close behind the process's. */
-	for (pid_t thread = pid; thread < pid + 16; thread++) {
-		snprintf(path, sizeof(path), "/proc/%d/task/%d/schedstat", (int)pid, (int)thread);
+	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
+	DIR *threads = opendir(path);
+	for (struct dirent *thread; threads && (thread = readdir(threads));) {
+		snprintf(path, sizeof(path), "/proc/%d/task/%.20s/schedstat", (int)pid,
+			 thread->d_name);
 		FILE *file = fopen(path, "re");
 		if (!file)
 			continue;
@@ -549,6 +552,8 @@ static uint64_t run_queue_wait_ms(pid_t pid)
 			sum_ns += waited_ns;
 		fclose(file);
 	}
+	if (threads)
+		closedir(threads);
 	return sum_ns / 1000000;
 }
 
