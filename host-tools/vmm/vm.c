@@ -800,12 +800,9 @@ static bool was_killed_from_outside(const struct vm *vm)
 	return WEXITSTATUS(status) == 0;
 }
 
-/* A clone that did not come up, or a template that could not be saved. */
+/* A clone that did not come up, or a template that could not be saved, for reasons of their own. */
 static bool judge_restore(struct vm *vm)
 {
-	char line[256] = "it said nothing";
-
-	log_find_last(&vm->outcome->qemu_log, "", line, sizeof(line));
 	if (vm->options->qemu.start != QEMU_BOOT)
 		vm->outcome->killed_from_outside = was_killed_from_outside(vm);
 	if (vm->kill_reason != KILL_RESTORE && !did_nothing(vm))
@@ -816,7 +813,7 @@ static bool judge_restore(struct vm *vm)
 	else if (vm->kill_reason == KILL_BOOT)
 		say(vm, STATUS_BOOT_FAILED, "the clone said nothing");
 	else
-		say(vm, STATUS_VMM_FAILED, "QEMU ended: %s", line);
+		return false;
 	return true;
 }
 

@@ -297,7 +297,7 @@ wrapped_qemu() {
 	wrapped_qemu 'kill -9 $$'
 	run --separate-stderr -0 jobvm run -o out --start clone -- echo ran
 	prints ran
-	booted_because "the clone did not come up"
+	booted_because "the clone did not come up: QEMU was killed by signal 9 (Killed)"
 	nothing_rejected
 	# The same while the template is made.
 	fake_qemu 'case "$*" in *mem-path*) kill -9 $$ ;; esac' 'exec qemu-system-x86_64 "$@"'
