@@ -38,9 +38,10 @@ HOST_PACKAGES := ext2fs e2p blkid uuid libcrypto jansson libkmod libarchive zlib
 # What a host needs to build and to run, and what the tests need on top.
 BUILD_DEBS := gcc libc6-dev make pkg-config musl-tools linux-libc-dev libext2fs-dev libblkid-dev \
 	uuid-dev libssl-dev libjansson-dev libkmod-dev libarchive-dev zlib1g-dev \
-	libseccomp-dev qemu-system-x86
+	libseccomp-dev qemu-system-x86 nbdkit nbdkit-plugin-dev libnbd-dev libxxhash-dev
 TEST_DEBS := bats parallel jq e2fsprogs libcmocka-dev sudo mandoc procps debootstrap git bindfs \
-	attr strace xfsprogs umoci mmdebstrap fakeroot fakechroot xz-utils zstd bzip2 disorderfs
+	attr strace xfsprogs umoci mmdebstrap fakeroot fakechroot xz-utils zstd bzip2 disorderfs \
+	libnbd-bin gnutls-bin iproute2
 FUZZ_DEBS := clang libclang-rt-dev
 KERNEL_DEBS := bc bison flex libelf-dev patch xz-utils
 LINT_DEBS := clang-format clang-tidy cppcheck
@@ -50,6 +51,13 @@ host_cflags = -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. -O2 -g $(WARNI
 host_ldflags = -pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--as-needed
 host_libs = $(shell pkg-config --libs $(HOST_PACKAGES)) -lcom_err
 
+# nbdkit's plugins: what they have of the library shall not be seen by nbdkit, and not clash with it.
+PLUGIN_PACKAGES := $(HOST_PACKAGES) nbdkit libnbd libxxhash
+pic_cflags = $(filter-out -fPIE,$(host_cflags)) -fPIC -fvisibility=hidden \
+	$(shell pkg-config --cflags $(PLUGIN_PACKAGES))
+pic_ldflags = -shared $(filter-out -pie,$(host_ldflags)) -Wl,-Bsymbolic,--gc-sections
+pic_libs = $(shell pkg-config --libs $(PLUGIN_PACKAGES)) -lcom_err
+
 # PID 1: small before fast; nothing unwinds its stack, and no kernel checks its branches' targets.
 # The kernel's own headers come after musl's.
 init_cflags := -std=gnu11 -D_GNU_SOURCE -I. -Os -g $(WARNINGS) $(HARDENED) -fcf-protection=none \
@@ -57,12 +65,16 @@ init_cflags := -std=gnu11 -D_GNU_SOURCE -I. -Os -g $(WARNINGS) $(HARDENED) -fcf-
 	-idirafter /usr/include/x86_64-linux-gnu
 init_ldflags := -static -Wl,--gc-sections,-z,relro,-z,now,-z,noexecstack -s
 
-ROOMS      := jobdisk fsimage imagebuilder host-tools host-tools/vmm
+ROOMS      := jobdisk fsimage imagebuilder host-tools host-tools/vmm host-tools/lazy
 host_src   := $(foreach room,$(ROOMS),$(wildcard $(room)/*.c))
 init_src   := $(wildcard init/*.c jobdisk/*.c)
 unit_src   := $(wildcard tests/unit/test_*.c)
 host_obj   := $(host_src:%.c=$B/host/%.o)
 init_obj   := $(init_src:%.c=$B/guest/%.o)
+plugin_src := $(wildcard host-tools/lazy/plugin/*.c)
+plugins    := $(plugin_src:host-tools/lazy/plugin/%.c=$B/nbdkit/jobvm-%.so)
+pic_obj    := $(patsubst %.c,$B/pic/%.o, \
+	$(filter-out host-tools/jobvm.c host-tools/cmd_%.c,$(host_src)))
 # A unit test may use everything but the program's main.
 library_obj := $(filter-out $B/host/host-tools/jobvm.o $B/host/host-tools/cmd_%.o,$(host_obj))
 unit_tests := $(unit_src:tests/unit/%.c=$B/unit/%)
@@ -88,14 +100,14 @@ few_src    := $(addprefix host-tools/,changes.c disk.c extract.c outputs.c repor
 few_obj    := $(few_src:%.c=$B/few/%.o)
 test_jobvms := $B/exploited/jobvm $B/few/jobvm
 test_programs := $(guest_programs) $(host_programs) $(preloads) $(test_jobvms)
-product_src := $(host_src) $(wildcard host-tools/vmm/preload/*.c) $(wildcard init/*.c)
+product_src := $(host_src) $(plugin_src) $(wildcard host-tools/vmm/preload/*.c) $(wildcard init/*.c)
 # Programs that the benchmarks measure.
 bench_src  := $(wildcard bench/*.c)
 bench_programs := $(bench_src:bench/%.c=$B/bench-programs/%)
 c_files    := $(product_src) $(unit_src) $(fuzz_src) $(bench_src) \
 	$(wildcard tests/system/guest/*.c tests/system/host/*.c tests/system/preload/*.c) \
 	$(wildcard tests/hostile/*.c)
-h_files    := $(wildcard $(ROOMS:%=%/*.h) host-tools/vmm/preload/*.h init/*.h tests/unit/*.h \
+h_files    := $(wildcard $(ROOMS:%=%/*.h) host-tools/lazy/plugin/*.h host-tools/vmm/preload/*.h init/*.h tests/unit/*.h \
 	tests/hostile/*.h tests/fuzz/*.h)
 man_pages  := $(wildcard docs/man/*.[15])
 
@@ -104,7 +116,7 @@ man_pages  := $(wildcard docs/man/*.[15])
 	check-system check-tuned lint format sanitize fuzz bench-programs install clean
 .DELETE_ON_ERROR:
 
-all: $B/jobvm $B/libjobvm-readonly.so $B/image/image.json
+all: $B/jobvm $B/libjobvm-readonly.so $(plugins) $B/image/image.json
 
 # --- programs ---
 
@@ -122,6 +134,23 @@ $B/libjobvm-readonly.so: host-tools/vmm/preload/readonly.c host-tools/vmm/preloa
 	@mkdir -p $(@D)
 	@echo '  LINK  $@'
 	$Q$(CC) $(filter-out -fPIE -D_FILE_OFFSET_BITS=64,$(host_cflags)) $(CPPFLAGS) $(CFLAGS) -fPIC -shared -o $@ $<
+
+# An archive, of which a plugin takes what it needs.
+$B/pic/library.a: $(pic_obj)
+	@rm -f $@
+	$Qar rcs $@ $^
+
+$B/nbdkit/jobvm-%.so: $B/pic/host-tools/lazy/plugin/%.o $B/pic/library.a
+	@mkdir -p $(@D)
+	@echo '  LINK  $@'
+	$Q$(CC) $(pic_ldflags) $(LDFLAGS) -o $@ $^ $(pic_libs)
+
+.SECONDARY: $(plugin_src:%.c=$B/pic/%.o)
+
+$B/pic/%.o: %.c $B/host.flags
+	@mkdir -p $(@D)
+	@echo '  CC    $< (plugin)'
+	$Q$(CC) $(pic_cflags) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c -o $@ $<
 
 $B/host/%.o: %.c $B/host.flags
 	@mkdir -p $(@D)
@@ -143,7 +172,7 @@ $B/guest.flags: FORCE
 	@echo '$(MUSL_CC) $(init_cflags)' | cmp -s - $@ || echo '$(MUSL_CC) $(init_cflags)' > $@
 FORCE:
 
--include $(host_obj:.o=.d) $(init_obj:.o=.d) $(unit_tests:=.d) $(bench_programs:=.d) \
+-include $(host_obj:.o=.d) $(pic_obj:.o=.d) $(plugin_src:%.c=$B/pic/%.d) $(init_obj:.o=.d) $(unit_tests:=.d) $(bench_programs:=.d) \
 	$(hostile_obj:.o=.d) $(hostile_programs:=.d) $(exploited_obj:.o=.d) $(few_obj:.o=.d) \
 	$(harnesses:=.d)
 
@@ -334,7 +363,8 @@ fuzz: fuzz-deps
 # The tests are only formatted: what they do to memory on purpose is what linters complain of.
 lint: lint-deps
 	@clang-format --dry-run --Werror $(c_files) $(h_files)
-	@clang-tidy --quiet $(product_src) -- $(filter-out -W%,$(host_cflags)) 2>/dev/null
+	@clang-tidy --quiet $(product_src) -- $(filter-out -W%,$(host_cflags)) \
+		$(shell pkg-config --cflags $(PLUGIN_PACKAGES)) 2>/dev/null
 	@cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,performance,portability \
 		--inline-suppr --suppress=missingIncludeSystem -I. $(product_src)
 
@@ -348,6 +378,7 @@ install: all
 	install -m 755 $B/jobvm $(DESTDIR)$(PREFIX)/bin/jobvm
 	install -m 755 $B/init $(DESTDIR)$(DATADIR)/init
 	install -m 644 $B/libjobvm-readonly.so $(DESTDIR)$(DATADIR)/libjobvm-readonly.so
+	install -D -m 644 -t $(DESTDIR)$(DATADIR)/nbdkit $(plugins)
 	install -m 644 $B/image/* $(DESTDIR)$(DATADIR)/image
 	cp -R --preserve=mode $B/skeleton $B/userland $(DESTDIR)$(DATADIR)
 	cp -R --preserve=mode $B/kernel/. $(DESTDIR)$(DATADIR)/kernel

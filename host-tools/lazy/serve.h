@@ -1,0 +1,49 @@
+/*
+ * serve: a server of a tree of files as a read-only disk, by NBD: nbdkit with our plugin
+ * (plugin/serve.c) in a process of its own that dies with its parent.
+ */
+#ifndef HOST_TOOLS_LAZY_SERVE_H
+#define HOST_TOOLS_LAZY_SERVE_H
+
+#include <sys/types.h>
+
+#include "host-tools/values.h"
+#include "imagebuilder/digest.h"
+
+/* What is served, and how. */
+struct serve_options {
+	const struct strings *inputs; /* paths, by the slash rule of a job's inputs */
+	const char *directory;	      /* relative inputs start here; NULL: the working directory */
+	uid_t uid;		      /* the owner of all files on the disk */
+	gid_t gid;
+	const char
+		*tls_certificates; /* directory; all clients must use TLS and have one; or NULL */
+};
+
+struct serve {
+	pid_t pid;
+	/*
+	 * Of serve_start: an O_PATH descriptor of the listening Unix socket, which has no name any
+	 * more. A child that inherits it connects to /proc/self/fd/N; so its URI is
+	 * nbd+unix:///?socket=/proc/self/fd/N. Else -1.
+	 */
+	int socket_fd;
+	char identity[DIGEST_HEX_BYTES];
+	uint64_t file_count; /* with data */
+};
+
+/*
+ * Starts a server for processes of ours, and returns when the tree is read and it takes
+ * connections. Files that change later are errors of the reads that meet them, which the server
+ * says on stderr. -1 with ERROR set and nothing to end.
+ */
+int serve_start(const struct serve_options *options, struct serve *serve, struct error *error);
+
+/* The same on the listening socket LISTEN_FD, which the caller keeps. */
+int serve_start_on(int listen_fd, const struct serve_options *options, struct serve *serve,
+		   struct error *error);
+
+/* Ends the server and closes the descriptor. -1 with ERROR set where it had ended by itself. */
+int serve_end(struct serve *serve, struct error *error);
+
+#endif
