@@ -537,6 +537,25 @@ int fstree_import_xattrs(struct fstree *tree, struct fsnode *node, int directory
 	return result;
 }
 
+struct fsorigin fstree_origin(const struct fsnode *node)
+{
+	const struct host_file *file = node->host;
+	struct fsorigin origin = {
+		.import_path = file->name,
+		.device = file->device,
+		.inode = file->inode,
+		.size_bytes = file->size_bytes,
+		.mtime = file->mtime,
+		.ctime = file->ctime,
+	};
+
+	for (const struct host_directory *at = file->directory; at->parent; at = at->parent) {
+		origin.below_bytes += strlen(origin.import_path) + (origin.below_bytes > 0);
+		origin.import_path = at->name;
+	}
+	return origin;
+}
+
 int fstree_import_contents(struct fstree *tree, struct fsnode *directory, int directory_fd,
 			   const char *path, const struct fsimport *import, struct error *error)
 {

@@ -111,6 +111,27 @@ struct host_path node_path(const struct fsnode *node)
 	return path;
 }
 
+char *fstree_path(const struct fsnode *node)
+{
+	size_t length = 0;
+
+	for (const struct fsnode *name = node; name->parent; name = name->parent)
+		length += strlen(name->name) + (name->parent->parent != NULL);
+
+	char *path = malloc(length + 1), *start = path + length;
+
+	if (!path)
+		return NULL;
+	*start = '\0';
+	for (const struct fsnode *name = node; name->parent; name = name->parent) {
+		start -= strlen(name->name);
+		memcpy(start, name->name, strlen(name->name));
+		if (start > path)
+			*--start = '/';
+	}
+	return path;
+}
+
 uint64_t node_data_bytes(const struct fsnode *node)
 {
 	if (!S_ISREG(node->meta.mode) || node->same_as)

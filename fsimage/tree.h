@@ -158,6 +158,22 @@ const struct fsmeta *fstree_meta(const struct fsnode *node);
  * bytes. Returns its length as copied.
  */
 size_t fstree_symlink(const struct fsnode *node, char *target, size_t size);
+/* The path of NODE from the root ("a/b/c"), to be freed; NULL when there is no memory. */
+char *fstree_path(const struct fsnode *node);
+
+/* Where a file of the host was imported from, and what it was then. */
+struct fsorigin {
+	const char *import_path; /* as the import was given it; lasts as long as the tree */
+	/* So much of the end of its path in the tree is its path below that; 0: it is that. */
+	size_t below_bytes;
+	dev_t device;
+	ino_t inode;
+	uint64_t size_bytes;
+	struct timespec mtime, ctime;
+};
+/* That of NODE, a regular file that was imported and is not another name of one. */
+struct fsorigin fstree_origin(const struct fsnode *node);
+
 /* One of the names in DIRECTORY, or NULL when there are none. */
 struct fsnode *fstree_first_child(const struct fsnode *directory);
 

@@ -9,6 +9,13 @@
 
 #include "fsimage/tree.h"
 
+/* A run of a file's data: LENGTH bytes from FILE_OFFSET on have their place at IMAGE_OFFSET. */
+struct fsimage_run {
+	const struct fsnode *node;
+	uint64_t file_offset, image_offset; /* multiples of FSIMAGE_BLOCK_BYTES */
+	uint64_t length;
+};
+
 struct fsimage_options {
 	const char *label; /* at most 16 bytes */
 	uint8_t uuid[16];
@@ -22,6 +29,13 @@ struct fsimage_options {
 	/* Called now and then with the data bytes and nodes done so far; may be NULL. */
 	void (*progress)(void *context, const struct fstotals *done);
 	void *progress_context;
+	/*
+	 * Not NULL: the data of the host's files is not copied. Instead, each run of it is told, in
+	 * the order of the image; the image has holes there. Files without holes are not opened, so
+	 * that they have not changed is for the caller to see. Returns 0, or -1 with ERROR set.
+	 */
+	int (*place_run)(void *context, const struct fsimage_run *run, struct error *error);
+	void *place_context;
 };
 
 #define FSIMAGE_BLOCK_BYTES    4096

@@ -85,12 +85,24 @@ static int fail_changed(struct writer *writer, const struct host_file *file)
 			 host_path(file->directory, file->name).text);
 }
 
+static int place_run(struct writer *writer, uint64_t from, uint64_t to, uint64_t length)
+{
+	const struct fsimage_options *options = writer->options;
+	const struct fsimage_run run = {writer->node, from, to, length};
+
+	writer->done.data_bytes += length;
+	report_progress(writer);
+	return options->place_run(options->place_context, &run, writer->error);
+}
+
 /* Copies LENGTH bytes of the file at FROM to the image at TO; the last block's rest is zero. */
 static int copy_run(struct writer *writer, const struct host_file *file, int fd, uint64_t from,
 		    uint64_t to, uint64_t length)
 {
 	int64_t copied;
 
+	if (writer->options->place_run)
+		return place_run(writer, from, to, length);
 	if (length <= SMALL_BYTES) {
 		uint64_t padded = round_to_block(length);
 		uint8_t *room = output_room(writer, &writer->data, to, padded);
@@ -168,6 +180,9 @@ static int copy_host_file(struct writer *writer, const struct host_file *file, i
 
 static int write_host_file(struct writer *writer, const struct host_file *file)
 {
+	if (writer->options->place_run && !file->sparse && !file->find_zeros)
+		return copy_segments(writer, file, -1);
+
 	int directory_fd = host_enter(&writer->sources, file->directory, writer->error);
 	struct stat stat;
 
@@ -402,6 +417,7 @@ int write_node(struct writer *writer, const struct fsnode *node)
 		.i_extra_isize = htole16(IMAGE_EXTRA_BYTES),
 	}};
 
+	writer->node = node;
 	writer->extent_count = 0;
 	writer->block_count = 0;
 	set_times(writer, &inode.fields, meta);

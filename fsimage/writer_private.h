@@ -63,6 +63,7 @@ struct writer {
 	void *shared_xattrs; /* tsearch(3): those of them that can take more files, by contents */
 
 	/* Of the inode that is being written. */
+	const struct fsnode *node;
 	union extent_entry *extents;
 	size_t extent_count, extent_capacity;
 	uint64_t block_count; /* data, extent tree and extended attributes */

@@ -14,6 +14,7 @@
 #include <uuid/uuid.h>
 
 #include "fsimage/writer.h"
+#include "host-tools/input_path.h"
 #include "host-tools/message.h"
 #include "jobdisk/layout.h"
 
@@ -34,56 +35,28 @@ struct packer {
 
 /* --- the workspace's files --- */
 
-/* The rules for what is the job's. */
 static struct fsimport import_rules(const struct packer *p)
 {
-	return (struct fsimport){
-		.override_owner = true,
-		.uid = p->job_meta.uid,
-		.gid = p->job_meta.gid,
-		.clamp_mtime = p->options->epoch.is_set,
-		.latest_mtime = p->options->epoch.seconds,
-		/* Only where the disk shall be the same again: it costs a reading of all inputs. */
-		.zeros_are_holes = p->options->epoch.is_set,
-	};
+	return input_rules(p->job_meta.uid, p->job_meta.gid, &p->options->epoch);
 }
 
-/* Whether PATH names a directory's contents: it ends with '/', or is '.' or '..' at its end. */
-static bool means_contents(const char *path)
-{
-	const char *last = strrchr(path, '/');
-
-	last = last ? last + 1 : path;
-	return *last == '\0' || strcmp(last, ".") == 0 || strcmp(last, "..") == 0;
-}
-
-static int resolve_input(const struct packer *p, const char *path, char *resolved)
+static int resolve_input(const struct packer *p, const char *path, struct input_path *input)
 {
 	char *full = job_path(p->job, path);
-	/* What the user names is meant, also through a link; below it links stay links. */
-	bool found = realpath(full, resolved) != NULL;
+	int failed = input_resolve(path, full, input, p->error);
 
 	free(full);
-	return found ? 0 : error_errno(p->error, "input '%s'", path);
+	return failed;
 }
 
 static int add_input(struct packer *p, const char *path)
 {
-	char resolved[PATH_MAX], name[PATH_MAX];
 	struct fsimport rules = import_rules(p);
-	struct stat status;
+	struct input_path input;
 
-	if (resolve_input(p, path, resolved))
+	if (resolve_input(p, path, &input))
 		return -1;
-	if (stat(resolved, &status))
-		return error_errno(p->error, "input '%s'", path);
-	if (means_contents(path) && S_ISDIR(status.st_mode))
-		return fstree_import_contents(p->tree, p->input, AT_FDCWD, resolved, &rules,
-					      p->error);
-	snprintf(name, sizeof(name), "%s", path);
-	if (fstree_import(p->tree, p->input, basename(name), AT_FDCWD, resolved, &rules, p->error))
-		return 0;
-	return -1;
+	return input_add(&input, p->tree, p->input, &rules, p->error);
 }
 
 /* A submit description's executable goes along under its own name and can be executed there. */
@@ -125,20 +98,20 @@ static int add_inputs(struct packer *p)
 
 static int add_stdin(struct packer *p, struct fsnode *root)
 {
-	char resolved[PATH_MAX];
-	struct stat status;
 	struct fsimport rules = import_rules(p);
+	struct input_path input;
 
 	rules.uid = rules.gid = 0;
 	p->job->manifest.has_stdin = p->job->stdin_path != NULL;
 	if (!p->job->stdin_path)
 		return 0;
-	if (resolve_input(p, p->job->stdin_path, resolved))
+	if (resolve_input(p, p->job->stdin_path, &input))
 		return -1;
-	if (stat(resolved, &status) == 0 && !S_ISREG(status.st_mode))
+	if (!S_ISREG(input.type))
 		return error_set(p->error, "input '%s': stdin must be a regular file",
 				 p->job->stdin_path);
-	return fstree_import(p->tree, root, JOBDISK_STDIN, AT_FDCWD, resolved, &rules, p->error)
+	return fstree_import(p->tree, root, JOBDISK_STDIN, AT_FDCWD, input.resolved, &rules,
+			     p->error)
 		       ? 0
 		       : -1;
 }
