@@ -1,4 +1,240 @@
-/* jobvm-serve: a plugin of nbdkit. */
+/*
+ * jobvm-serve: a plugin of nbdkit that serves a tree of files as a read-only disk, and its map.
+ *
+ * Parameters: input=PATH, as often as there are inputs; uid=N and gid=N, the owner of all files
+ * on the disk; ready-fd=N, where it writes a line when it serves ("ready FILES IDENTITY") or
+ * cannot ("error WHY"), and closes it.
+ */
 #define NBDKIT_API_VERSION 2
-#define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 #include <nbdkit-plugin.h>
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#include "host-tools/lazy/export.h"
+#include "host-tools/message.h"
+#include "jobdisk/layout.h"
+
+#define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
+
+/* What a client is told to ask for at once. */
+#define REQUEST_BYTES_MAX (32U << 20)
+
+static struct strings inputs;
+static unsigned uid = JOB_UID, gid = JOB_GID;
+static int ready_fd = -1;
+static struct export *export;
+static const char *description;
+
+/* What a client has open. */
+enum handle { HANDLE_DISK, HANDLE_MAP };
+static enum handle handles[] = {HANDLE_DISK, HANDLE_MAP};
+
+/* --- starting and ending --- */
+
+static int set(const char *key, const char *value)
+{
+	if (strcmp(key, "input") == 0) {
+		strings_add(&inputs, value);
+		return 0;
+	}
+	if (strcmp(key, "uid") == 0)
+		return nbdkit_parse_unsigned(key, value, &uid);
+	if (strcmp(key, "gid") == 0)
+		return nbdkit_parse_unsigned(key, value, &gid);
+	if (strcmp(key, "ready-fd") == 0)
+		return nbdkit_parse_int(key, value, &ready_fd);
+	nbdkit_error("unknown parameter '%s'", key);
+	return -1;
+}
+
+/* To who started us, or where nobody waits for it, to people. */
+static void fail_start(const struct error *error)
+{
+	if (ready_fd < 0)
+		nbdkit_error("%s", error->text);
+	else
+		dprintf(ready_fd, "error %s\n", error->text);
+}
+
+/* Several threads may lose files at a time. */
+static void tell_lost(void *context, const struct error *why)
+{
+	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
+
+	(void)context;
+	pthread_mutex_lock(&lock);
+	message_warning("%s", why->text);
+	pthread_mutex_unlock(&lock);
+}
+
+/* Files that are kept open, and connections. */
+static void raise_limits(void)
+{
+	struct rlimit limit;
+
+	if (getrlimit(RLIMIT_NOFILE, &limit) == 0) {
+		limit.rlim_cur = limit.rlim_max;
+		setrlimit(RLIMIT_NOFILE, &limit);
+	}
+}
+
+static int make_export(void)
+{
+	const struct export_options options = {
+		.inputs = &inputs, .uid = uid, .gid = gid, .lost = tell_lost};
+	struct error error;
+
+	raise_limits();
+	export = export_make(&options, &error);
+	if (!export) {
+		fail_start(&error);
+		return -1;
+	}
+	description = nbdkit_printf_intern(MAP_DESCRIPTION_PREFIX "%s", export_identity(export));
+	return description ? 0 : -1;
+}
+
+/* Not before: nbdkit has opened all that it needs by now. */
+static int confine_and_tell(void)
+{
+	struct error error;
+
+	if (export_confine(export)) {
+		error_errno(&error, "confine the server");
+		fail_start(&error);
+		return -1;
+	}
+	if (ready_fd < 0)
+		return 0;
+	dprintf(ready_fd, "ready %" PRIu64 " %s\n", export_map(export)->file_count,
+		export_identity(export));
+	close(ready_fd);
+	return 0;
+}
+
+static void end(void)
+{
+	export_free(export);
+	export = NULL;
+	strings_clear(&inputs);
+}
+
+/* --- exports --- */
+
+static int list_exports(int readonly, int is_tls, struct nbdkit_exports *exports)
+{
+	(void)readonly, (void)is_tls;
+	if (nbdkit_add_export(exports, "", description))
+		return -1;
+	return nbdkit_add_export(exports, MAP_EXPORT, description);
+}
+
+static const char *default_export(int readonly, int is_tls)
+{
+	(void)readonly, (void)is_tls;
+	return "";
+}
+
+static void *open_export(int readonly)
+{
+	const char *name = nbdkit_export_name();
+
+	(void)readonly;
+	if (name && strcmp(name, "") == 0)
+		return &handles[HANDLE_DISK];
+	if (name && strcmp(name, MAP_EXPORT) == 0)
+		return &handles[HANDLE_MAP];
+	nbdkit_error("a client asks for an export that is not there");
+	return NULL;
+}
+
+static const char *describe(void *handle)
+{
+	(void)handle;
+	return description;
+}
+
+static int64_t get_size(void *handle)
+{
+	if (*(enum handle *)handle == HANDLE_MAP)
+		return (int64_t)export_map_bytes(export);
+	return (int64_t)export_map(export)->header->image_bytes;
+}
+
+static int get_block_size(void *handle, uint32_t *minimum, uint32_t *preferred, uint32_t *maximum)
+{
+	(void)handle;
+	*minimum = 1;
+	*preferred = MAP_BLOCK_BYTES;
+	*maximum = REQUEST_BYTES_MAX;
+	return 0;
+}
+
+static int always(void *handle)
+{
+	(void)handle;
+	return 1;
+}
+
+/* --- requests --- */
+
+static int read_bytes(void *handle, void *bytes, uint32_t count, uint64_t offset, uint32_t flags)
+{
+	struct error error;
+	int failed = *(enum handle *)handle == HANDLE_MAP
+			     ? export_read_map(export, bytes, count, offset, &error)
+			     : export_read_disk(export, bytes, count, offset, &error);
+
+	(void)flags;
+	if (failed)
+		nbdkit_set_error(EIO);
+	return failed;
+}
+
+static int find_extents(void *handle, uint32_t count, uint64_t offset, uint32_t flags,
+			struct nbdkit_extents *extents)
+{
+	if (*(enum handle *)handle == HANDLE_MAP)
+		return nbdkit_add_extent(extents, offset, count, 0);
+	for (uint64_t at = offset, next; at < offset + count; at = next) {
+		bool data = export_has_data(export, at, &next);
+		uint32_t type = data ? 0 : NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO;
+
+		if (nbdkit_add_extent(extents, at, next - at, type))
+			return -1;
+		if (flags & NBDKIT_FLAG_REQ_ONE)
+			break;
+	}
+	return 0;
+}
+
+static struct nbdkit_plugin plugin = {
+	.name = "jobvm-serve",
+	.longname = "jobvm's served trees",
+	.description = "serves a tree of files as a read-only ext4 disk",
+	.config = set,
+	.config_help = "input=PATH (several), uid=N, gid=N, ready-fd=N",
+	.magic_config_key = "input",
+	.get_ready = make_export,
+	.after_fork = confine_and_tell,
+	.unload = end,
+	.list_exports = list_exports,
+	.default_export = default_export,
+	.open = open_export,
+	.export_description = describe,
+	.get_size = get_size,
+	.block_size = get_block_size,
+	.can_multi_conn = always,
+	.can_extents = always,
+	.pread = read_bytes,
+	.extents = find_extents,
+	.errno_is_preserved = 0,
+};
+
+NBDKIT_REGISTER_PLUGIN(plugin)
