@@ -16,6 +16,7 @@
 #include "host-tools/input_path.h"
 #include "host-tools/lazy/export_private.h"
 #include "host-tools/pack.h"
+#include "jobdisk/layout.h"
 
 /* The same for all, for the same tree shall be the same disk. */
 #define DISK_UUID "jobvm-tree-disk"
@@ -213,7 +214,7 @@ static int place_run(void *context, const struct fsimage_run *run, struct error 
 static int write_disk(struct maker *maker)
 {
 	struct fsimage_options options = {
-		.label = MAP_DISK_LABEL,
+		.label = INPUTDISK_LABEL,
 		.uuid = DISK_UUID,
 		.now = maker->mtime.tv_sec,
 		.place_run = place_run,

@@ -18,7 +18,6 @@
 
 #define MAP_EXPORT	       "map" /* the name that the map is exported under; the disk's is "" */
 #define MAP_DESCRIPTION_PREFIX "jobvm-tree-1 " /* of both exports; the identity in hex follows */
-#define MAP_DISK_LABEL	       "jobvm-tree"    /* of the file system on the disk */
 
 #define MAP_MAGIC	   "jobvmmap"
 #define MAP_VERSION	   1

@@ -22,6 +22,7 @@ struct serve_options {
 
 struct serve {
 	pid_t pid;
+	int pid_fd;
 	/*
 	 * Of serve_start: an O_PATH descriptor of the listening Unix socket, which has no name any
 	 * more. A child that inherits it connects to /proc/self/fd/N; so its URI is
@@ -34,16 +35,20 @@ struct serve {
 
 /*
  * Starts a server for processes of ours, and returns when the tree is read and it takes
- * connections. Files that change later are errors of the reads that meet them, which the server
- * says on stderr. -1 with ERROR set and nothing to end.
+ * connections. Files that change later are errors of the reads that meet them; the server says
+ * each once on stderr. -1 with ERROR set and nothing to end.
  */
 int serve_start(const struct serve_options *options, struct serve *serve, struct error *error);
 
-/* The same on the listening socket LISTEN_FD, which the caller keeps. */
-int serve_start_on(int listen_fd, const struct serve_options *options, struct serve *serve,
-		   struct error *error);
+/*
+ * The same on the listening socket LISTEN_FD, which the caller keeps; and the server says on
+ * stderr too what is wrong with its clients. What makes CANCEL_FD readable (-1: nothing) ends the
+ * wait for it: that is an error too.
+ */
+int serve_start_on(int listen_fd, int cancel_fd, const struct serve_options *options,
+		   struct serve *serve, struct error *error);
 
-/* Ends the server and closes the descriptor. -1 with ERROR set where it had ended by itself. */
+/* Ends the server and closes the descriptors. -1 with ERROR set where it had ended by itself. */
 int serve_end(struct serve *serve, struct error *error);
 
 #endif

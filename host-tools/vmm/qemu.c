@@ -19,6 +19,7 @@
 
 #include "host-tools/confine.h"
 #include "host-tools/find_image.h"
+#include "host-tools/find_program.h"
 #include "host-tools/vmm/machine.h"
 #include "host-tools/vmm/preload/readonly.h"
 #include "host-tools/vmm/tsc.h"
@@ -41,24 +42,8 @@ struct inherited {
 
 int qemu_find(char *path, size_t size, struct error *error)
 {
-	const char *wanted = getenv("JOBVM_QEMU");
-	const char *directories = getenv("PATH");
-
-	if (wanted && *wanted) {
-		snprintf(path, size, "%s", wanted);
-		if (access(path, X_OK))
-			return error_errno(error, "$JOBVM_QEMU: cannot execute %s", path);
-		return 0;
-	}
-	for (const char *start = directories ? directories : "/usr/bin"; *start;) {
-		int length = (int)strcspn(start, ":");
-		snprintf(path, size, "%.*s/qemu-system-x86_64", length, start);
-		if (access(path, X_OK) == 0)
-			return 0;
-		start += length + (start[length] == ':');
-	}
-	return error_set(error, "qemu-system-x86_64 is not in PATH: install it with "
-				"'apt-get install qemu-system-x86'");
+	return find_program("qemu-system-x86_64", "JOBVM_QEMU", "qemu-system-x86", path, size,
+			    error);
 }
 
 /* --- the command line --- */
