@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <sched.h>
+#include <sys/inotify.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/statvfs.h>
@@ -963,6 +964,115 @@ static void progress_ends_with_the_totals(void **state)
 	fstree_free(tree);
 }
 
+/* --- images without data --- */
+
+struct placed {
+	FILE *script; /* of commands that put the data where it was told */
+	uint64_t last_end, runs;
+};
+
+static int record_run(void *context, const struct fsimage_run *run, struct error *error)
+{
+	struct placed *placed = context;
+	struct fsorigin origin = fstree_origin(run->node);
+	char *path = fstree_path(run->node);
+
+	(void)error;
+	assert_non_null(path);
+	assert_string_equal(origin.import_path, "source");
+	assert_int_equal(origin.below_bytes, strlen(path));
+	assert_true(run->image_offset >= placed->last_end && run->length > 0);
+	placed->last_end = run->image_offset + run->length;
+	placed->runs++;
+	fprintf(placed->script,
+		"dd if='source/%s' of=placed.img conv=notrunc iflag=skip_bytes,count_bytes "
+		"oflag=seek_bytes skip=%llu seek=%llu count=%llu status=none\n",
+		path, (unsigned long long)run->file_offset, (unsigned long long)run->image_offset,
+		(unsigned long long)run->length);
+	free(path);
+	return 0;
+}
+
+/* The names of files of "source" that were opened, one after the other. */
+static void read_opened(int watch_fd, char *names, size_t size)
+{
+	char events[4096] __attribute__((aligned(8)));
+	ssize_t length;
+
+	names[0] = '\0';
+	while ((length = read(watch_fd, events, sizeof(events))) > 0) {
+		const struct inotify_event *event;
+
+		for (char *at = events; at < events + length; at += sizeof(*event) + event->len) {
+			event = (const struct inotify_event *)at;
+			snprintf(names + strlen(names), size - strlen(names), "%s ",
+				 event->len ? event->name : ".");
+		}
+	}
+}
+
+static void images_without_data_are_the_same_otherwise(void **state)
+{
+	struct fsimage_options options = default_options();
+	struct placed placed = {.script = fopen("place", "w")};
+	char opened[256];
+	int watch_fd = inotify_init1(IN_NONBLOCK);
+
+	(void)state;
+	assert_true(placed.script && watch_fd >= 0);
+	assert_int_equal(run("mkdir -p source/d && seq 100000 >source/d/numbers && "
+			     "ln source/d/numbers source/link && printf tail >source/tail && "
+			     ": >source/empty && head -c 300000000 /dev/urandom >source/large && "
+			     "truncate -s 1G source/hole && "
+			     "seq 1000 | dd of=source/hole bs=1 seek=7000000 conv=notrunc 2>&1 && "
+			     "cp --sparse=always source/hole source/d/hole"),
+			 0);
+
+	struct fstree *tree = import_tree("source");
+
+	assert_true(inotify_add_watch(watch_fd, "source", IN_OPEN) >= 0);
+	options.place_run = record_run;
+	options.place_context = &placed;
+	assert_success(write_image(tree, "placed.img", &options));
+	assert_int_equal(fclose(placed.script), 0);
+	read_opened(watch_fd, opened, sizeof(opened));
+	assert_string_equal(opened, "hole ");
+	close(watch_fd);
+
+	/* Nothing of the data is there yet: of 300 MB less than one. */
+	struct stat stat_of_image;
+
+	assert_int_equal(stat("placed.img", &stat_of_image), 0);
+	assert_true(stat_of_image.st_blocks * 512 < 1000000);
+	assert_true(placed.runs >= 5);
+	assert_int_equal(run("sh -e place"), 0);
+	options.place_run = NULL;
+	assert_success(write_image(tree, "test.img", &options));
+	fstree_free(tree);
+	assert_int_equal(run("cmp test.img placed.img"), 0);
+	assert_fsck_clean("placed.img");
+}
+
+static int refuse_run(void *context, const struct fsimage_run *run, struct error *error)
+{
+	(void)context, (void)run;
+	return error_set(error, "no more of that");
+}
+
+static void runs_that_cannot_be_placed_end_it(void **state)
+{
+	struct fsimage_options options = default_options();
+
+	(void)state;
+	options.place_run = refuse_run;
+	scratch_write_text("source/file", "x");
+
+	struct fstree *tree = import_tree("source");
+
+	assert_error(write_image(tree, "test.img", &options), "no more of that");
+	fstree_free(tree);
+}
+
 static void requests_that_make_no_sense(void **state)
 {
 	struct fsimage_options options = default_options();
@@ -1015,6 +1125,8 @@ int main(void)
 		IN_SCRATCH(same_tree_gives_same_bytes),
 		IN_SCRATCH(zeros_are_the_holes_where_asked),
 		IN_SCRATCH(progress_ends_with_the_totals),
+		IN_SCRATCH(images_without_data_are_the_same_otherwise),
+		IN_SCRATCH(runs_that_cannot_be_placed_end_it),
 		IN_SCRATCH(requests_that_make_no_sense),
 	};
 
