@@ -69,8 +69,8 @@ struct export
 /* Reads LENGTH bytes of file FILE, whose data ends before that perhaps: then zeros. */
 int export_read_file(struct export *export, uint32_t file, void *bytes, uint64_t length,
 		     uint64_t offset, struct error *error);
-/* Whether the file is still what it was; if not, that was told. */
-bool export_check_file(struct export *export, uint32_t file);
+/* Looks whether the file is still what it was, and tells if not. */
+void export_check_file(struct export *export, uint32_t file);
 
 /* --- open_files.c --- */
 

@@ -126,6 +126,13 @@ static int fail_changed(struct export *export, uint32_t index, struct error *err
 	return fail_file(export, index, "has changed since it was exported", error);
 }
 
+static int fail_to_open(struct export *export, uint32_t index, struct error *error)
+{
+	if (errno == ENOENT || errno == ENOTDIR || errno == ELOOP || errno == EXDEV)
+		return fail_changed(export, index, error);
+	return fail_file(export, index, strerror(errno), error);
+}
+
 /* The file, in use until open_files_put; -1 with ERROR set. */
 static int use_file(struct export *export, uint32_t index, struct error *error)
 {
@@ -134,13 +141,10 @@ static int use_file(struct export *export, uint32_t index, struct error *error)
 	if (fd >= 0)
 		return fd;
 	fd = open_file(export, index);
-	if (fd >= 0) {
-		open_files_add(&export->open_files, index, fd);
-		return fd;
-	}
-	if (errno == ENOENT || errno == ENOTDIR || errno == ELOOP || errno == EXDEV)
-		return fail_changed(export, index, error);
-	return fail_file(export, index, strerror(errno), error);
+	if (fd < 0)
+		return fail_to_open(export, index, error);
+	open_files_add(&export->open_files, index, fd);
+	return fd;
 }
 
 static int check_unchanged(struct export *export, uint32_t index, int fd, struct error *error)
@@ -188,16 +192,17 @@ int export_read_file(struct export *export, uint32_t file, void *bytes, uint64_t
 	return failed;
 }
 
-bool export_check_file(struct export *export, uint32_t file)
+void export_check_file(struct export *export, uint32_t file)
 {
-	struct error error;
-	int fd = use_file(export, file, &error);
+	struct error ignored;
+	int fd = open_file(export, file);
 
-	if (fd < 0)
-		return false;
-	int failed = check_unchanged(export, file, fd, &error);
-	open_files_put(&export->open_files, file, fd);
-	return !failed;
+	if (fd < 0) {
+		fail_to_open(export, file, &ignored);
+		return;
+	}
+	check_unchanged(export, file, fd, &ignored);
+	close(fd);
 }
 
 /* --- the disk and the map --- */

@@ -8,6 +8,8 @@
 #include "tests/unit/scratch.h"
 
 #include <errno.h>
+#include <sched.h>
+#include <sys/mount.h>
 
 #include "fsimage/reader.h"
 #include "fsimage/tree.h"
@@ -69,6 +71,24 @@ static inline void patch(const char *path, uint64_t offset, const void *bytes, s
 	assert_true(fd >= 0);
 	assert_int_equal(pwrite(fd, bytes, size, offset), size);
 	close(fd);
+}
+
+/* Becomes root in a user namespace, if need be: mounts are allowed there. */
+static inline bool become_mounter(void)
+{
+	char users[32], groups[32];
+
+	snprintf(users, sizeof(users), "0 %u 1", geteuid());
+	snprintf(groups, sizeof(groups), "0 %u 1", getegid());
+	if (geteuid() != 0) {
+		if (unshare(CLONE_NEWUSER) < 0)
+			return false;
+		scratch_write("/proc/self/uid_map", users, strlen(users));
+		scratch_write("/proc/self/setgroups", "deny", 4);
+		scratch_write("/proc/self/gid_map", groups, strlen(groups));
+	}
+	return unshare(CLONE_NEWNS) == 0 &&
+	       mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
 }
 
 static inline struct fstree *new_tree(void)

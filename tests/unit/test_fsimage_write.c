@@ -2,7 +2,6 @@
 #include "tests/unit/fsimage_helpers.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <sys/inotify.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
@@ -436,24 +435,6 @@ static void too_small_size_is_an_error(void **state)
 	options.reserved_bytes = 40 << 20;
 	assert_error(write_image(tree, "small.img", &options), "67108864 bytes are too small");
 	fstree_free(tree);
-}
-
-/* Becomes root in a user namespace, if need be: mounts are allowed there. */
-static bool become_mounter(void)
-{
-	char users[32], groups[32];
-
-	snprintf(users, sizeof(users), "0 %u 1", geteuid());
-	snprintf(groups, sizeof(groups), "0 %u 1", getegid());
-	if (geteuid() != 0) {
-		if (unshare(CLONE_NEWUSER) < 0)
-			return false;
-		scratch_write("/proc/self/uid_map", users, strlen(users));
-		scratch_write("/proc/self/setgroups", "deny", 4);
-		scratch_write("/proc/self/gid_map", groups, strlen(groups));
-	}
-	return unshare(CLONE_NEWNS) == 0 &&
-	       mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
 }
 
 /* On a file system of 1 MiB. The exit code of a child; 77: mounts are not for us. */
