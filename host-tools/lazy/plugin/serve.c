@@ -20,7 +20,12 @@
 #include "host-tools/message.h"
 #include "jobdisk/layout.h"
 
-#define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
+/*
+ * Connections at once, but of each one request at a time: where several threads answer a client
+ * that has gone, nbdkit (1.32) ends at an assertion of its own (raw_send_socket), for all clients.
+ * Who wants more at once opens more connections.
+ */
+#define THREAD_MODEL NBDKIT_THREAD_MODEL_SERIALIZE_REQUESTS
 
 /* What a client is told to ask for at once. */
 #define REQUEST_BYTES_MAX (32U << 20)
@@ -206,6 +211,9 @@ static int find_extents(void *handle, uint32_t count, uint64_t offset, uint32_t 
 		bool data = export_has_data(export, at, &next);
 		uint32_t type = data ? 0 : NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO;
 
+		/* Not beyond what was asked for: there are versions of nbdkit that cannot bear it. */
+		if (next > offset + count)
+			next = offset + count;
 		if (nbdkit_add_extent(extents, at, next - at, type))
 			return -1;
 		if (flags & NBDKIT_FLAG_REQ_ONE)
