@@ -1,7 +1,11 @@
 /*
- * hostile_client SOCKET: clients that an NBD server must bear, one after the other. Exits 1 when
- * it is given what it should not get. hostile_client SOCKET hold COUNT: opens COUNT connections,
- * says "open" and keeps them until its stdin ends.
+ * Clients of an NBD server on a Unix socket.
+ *   nbd_client SOCKET hostile            those that it must bear, one after the other; exits 1 when
+ *                                        it is given what it should not get
+ *   nbd_client SOCKET hold COUNT         opens COUNT connections, says "open", and keeps them until
+ *                                        its stdin ends
+ *   nbd_client SOCKET read OFFSET SIZE   prints these bytes of the disk; exits 1 when they are an
+ *                                        error, which it says
  */
 #include <endian.h>
 #include <errno.h>
@@ -36,7 +40,7 @@ static const char *socket_path;
 
 static void fail(const char *what)
 {
-	fprintf(stderr, "hostile_client: %s\n", what);
+	fprintf(stderr, "nbd_client: %s\n", what);
 	exit(1);
 }
 
@@ -415,16 +419,25 @@ static void hold(unsigned count)
 		;
 }
 
-int main(int argc, char **argv)
+static void read_bytes(uint64_t offset, uint32_t size)
 {
-	if (argc < 2)
-		fail("which socket?");
-	socket_path = argv[1];
+	char *bytes = malloc(size);
+	int fd = enter(), error;
+
+	put_request(fd, REQUEST_MAGIC, 0, CMD_READ, offset, size);
+	error = request_answer(fd);
+	if (error)
+		fail(error < 0 ? "hung up" : strerror(error));
+	if (!bytes || !get(fd, bytes, size))
+		fail("cut off");
+	fwrite(bytes, 1, size, stdout);
+	free(bytes);
+	close(fd);
+}
+
+static void be_hostile(void)
+{
 	srand(1);
-	if (argc == 4 && strcmp(argv[2], "hold") == 0) {
-		hold((unsigned)atoi(argv[3]));
-		return 0;
-	}
 	send_garbage();
 	send_flags();
 	send_lengths();
@@ -434,5 +447,20 @@ int main(int argc, char **argv)
 	ask_for_extents();
 	send_writes();
 	leave_early();
+}
+
+int main(int argc, char **argv)
+{
+	if (argc < 3)
+		fail("which socket, and what?");
+	socket_path = argv[1];
+	if (strcmp(argv[2], "hostile") == 0)
+		be_hostile();
+	else if (argc == 4 && strcmp(argv[2], "hold") == 0)
+		hold((unsigned)atoi(argv[3]));
+	else if (argc == 5 && strcmp(argv[2], "read") == 0)
+		read_bytes(strtoull(argv[3], NULL, 10), (uint32_t)strtoul(argv[4], NULL, 10));
+	else
+		fail("hostile, hold or read?");
 	return 0;
 }
