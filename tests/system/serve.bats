@@ -312,22 +312,22 @@ changed_tree() {
 
 # authority NAME
 authority() {
-	certtool --generate-privkey --outfile "$1-key.pem"
+	certtool --generate-privkey --outfile "$1-key.pem" 2>certtool.log
 	printf '%s\n' "cn = $1" ca cert_signing_key 'expiration_days = 10' >"$1.info"
 	certtool --generate-self-signed --load-privkey "$1-key.pem" --template "$1.info" \
-		--outfile "$1-cert.pem"
+		--outfile "$1-cert.pem" 2>certtool.log
 }
 
 # certificate AUTHORITY DIRECTORY server|client ADDRESS: and its key, beside the CA's.
 certificate() {
 	mkdir -p "$2"
 	cp ca-cert.pem "$2"
-	certtool --generate-privkey --outfile "$2/$3-key.pem"
+	certtool --generate-privkey --outfile "$2/$3-key.pem" 2>certtool.log
 	printf '%s\n' "cn = $3" "ip_address = $4" tls_www_server tls_www_client signing_key \
 		encryption_key 'expiration_days = 10' >leaf.info
 	certtool --generate-certificate --load-privkey "$2/$3-key.pem" \
 		--load-ca-certificate "$1-cert.pem" --load-ca-privkey "$1-key.pem" \
-		--template leaf.info --outfile "$2/$3-cert.pem"
+		--template leaf.info --outfile "$2/$3-cert.pem" 2>certtool.log
 }
 
 make_certificates() {
@@ -372,11 +372,11 @@ only_members() {
 	space=jobvm-test-$$
 	ip netns add "$space" 2>/dev/null || skip "no network namespaces here"
 	ip netns add "$space-b"
-	ip -n "$space" link add a type veth peer name b netns "$space-b"
-	ip -n "$space" address add 10.77.0.1/24 dev a
-	ip -n "$space-b" address add 10.77.0.2/24 dev b
-	ip -n "$space" link set a up
-	ip -n "$space-b" link set b up
+	ip -n "$space" link add name near type veth peer name far netns "$space-b"
+	ip -n "$space" address add 10.77.0.1/24 dev near
+	ip -n "$space-b" address add 10.77.0.2/24 dev far
+	ip -n "$space" link set near up
+	ip -n "$space-b" link set far up
 	wrap=(ip netns exec "$space")
 	serve tree --listen 10.77.0.1:10809 --tls-certificates server
 	[ "$uri" = nbds://10.77.0.1:10809 ]
