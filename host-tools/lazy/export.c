@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <libgen.h>
 #include <malloc.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -59,7 +60,7 @@ static int open_base(struct maker *maker, const struct input_path *input)
 	char copy[PATH_MAX];
 
 	base->fd = -1;
-	strcpy(copy, input->resolved);
+	snprintf(copy, sizeof(copy), "%s", input->resolved);
 	base->path = strdup(S_ISDIR(input->type) ? copy : dirname(copy));
 	if (!S_ISDIR(input->type))
 		base->name = strdup(strrchr(input->resolved, '/') + 1);

@@ -66,7 +66,7 @@ static int listen_unix(const char *path, bool tls, struct listening *listening, 
 	if (!*path || strlen(path) >= sizeof(address.sun_path))
 		return error_set(error, "'%s' cannot be a socket: 1 to %zu bytes", path,
 				 sizeof(address.sun_path) - 1);
-	strcpy(address.sun_path, path);
+	memcpy(address.sun_path, path, strlen(path));
 	listening->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (listening->fd < 0)
 		return error_errno(error, "make a socket");

@@ -12,6 +12,11 @@ load helper
 	[ "$(report .host.start.kind)" = clone ]
 	SOURCE_DATE_EPOCH=0 moved/usr/bin/jobvm image build -o image
 	diff -r image "$build/image"
+	moved/usr/bin/jobvm serve moved/usr/bin --listen unix:socket 2>said 3>&- &
+	serve_pid=$!
+	until grep -q ': serving ' said; do kill -0 "$serve_pid"; done
+	kill "$serve_pid"
+	wait "$serve_pid"
 	[ "$(mandoc -Tlint -W warning moved/usr/share/man/man1/*.1 moved/usr/share/man/man5/*.5)" = "" ]
 }
 

@@ -1,7 +1,7 @@
 # The command line, without a VM.
 load helper
 
-commands=(run pack start inspect collect recover verify "image build" "image inspect" doctor)
+commands=(run pack start inspect collect recover verify "image build" "image inspect" serve doctor)
 
 @test "every command has a help" {
 	for command in "${commands[@]}"; do

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <sys/wait.h>
 
+#include "host-tools/confine.h"
 #include "host-tools/input_path.h"
 #include "host-tools/lazy/export.h"
 #include "jobdisk/layout.h"
@@ -548,6 +549,42 @@ static void a_change_has_a_time_of_its_own(void **state)
 	assert_int_equal(WEXITSTATUS(status), 0);
 }
 
+/* The exit code of a child; 77: this kernel has no Landlock. */
+static int read_when_confined(void)
+{
+	struct export *export = export_tree("tree/");
+
+	if (!confine_landlock_abi())
+		return 77;
+	if (export_confine(export))
+		return 1;
+	if (open("secret", O_RDONLY) >= 0 || errno != EACCES)
+		return 2;
+	if (open("tree/good", O_RDWR) >= 0 || errno != EACCES)
+		return 3;
+	return read_text(export, "good", "good\n") ? 4 : 0;
+}
+
+static void a_confined_server_reads_the_tree_only(void **state)
+{
+	int status;
+	pid_t child;
+
+	(void)state;
+	make_changing_tree();
+	child = fork();
+	assert_true(child >= 0);
+	if (child == 0)
+		_exit(read_when_confined());
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	if (WEXITSTATUS(status) == 77) {
+		print_message("# confining was not tested: this kernel has no Landlock\n");
+		skip();
+	}
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 /* --- many at a time --- */
 
 struct reading {
@@ -643,6 +680,7 @@ int main(void)
 		IN_SCRATCH(the_base_may_be_moved),
 		IN_SCRATCH(a_read_is_never_mixed),
 		IN_SCRATCH(a_change_has_a_time_of_its_own),
+		IN_SCRATCH(a_confined_server_reads_the_tree_only),
 		IN_SCRATCH(threads_read_at_once),
 		IN_SCRATCH(few_files_stay_open),
 	};

@@ -211,7 +211,7 @@ static int find_extents(void *handle, uint32_t count, uint64_t offset, uint32_t 
 		bool data = export_has_data(export, at, &next);
 		uint32_t type = data ? 0 : NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO;
 
-		/* Not beyond what was asked for: there are versions of nbdkit that cannot bear it. */
+		/* Not beyond what was asked for: some versions of nbdkit cannot bear it. */
 		if (next > offset + count)
 			next = offset + count;
 		if (nbdkit_add_extent(extents, at, next - at, type))
