@@ -34,7 +34,7 @@ WARNINGS := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototy
 HARDENED := -fstack-protector-strong -fstack-clash-protection -fcf-protection \
 	-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
 
-HOST_PACKAGES := ext2fs e2p blkid uuid libcrypto jansson libkmod libarchive zlib libseccomp
+HOST_PACKAGES := ext2fs e2p blkid uuid libcrypto jansson libkmod libarchive zlib libseccomp libxxhash
 # What a host needs to build and to run, and what the tests need on top.
 BUILD_DEBS := gcc libc6-dev make pkg-config musl-tools linux-libc-dev libext2fs-dev libblkid-dev \
 	uuid-dev libssl-dev libjansson-dev libkmod-dev libarchive-dev zlib1g-dev \
@@ -72,9 +72,11 @@ unit_src   := $(wildcard tests/unit/test_*.c)
 host_obj   := $(host_src:%.c=$B/host/%.o)
 init_obj   := $(init_src:%.c=$B/guest/%.o)
 plugin_src := $(wildcard host-tools/lazy/plugin/*.c)
+# What only plugins use: it needs their libraries.
+plugin_room_src := $(wildcard host-tools/lazy/engine/*.c)
 plugins    := $(plugin_src:host-tools/lazy/plugin/%.c=$B/nbdkit/jobvm-%.so)
 pic_obj    := $(patsubst %.c,$B/pic/%.o, \
-	$(filter-out host-tools/jobvm.c host-tools/cmd_%.c,$(host_src)))
+	$(filter-out host-tools/jobvm.c host-tools/cmd_%.c,$(host_src)) $(plugin_room_src))
 # A unit test may use everything but the program's main.
 library_obj := $(filter-out $B/host/host-tools/jobvm.o $B/host/host-tools/cmd_%.o,$(host_obj))
 unit_tests := $(unit_src:tests/unit/%.c=$B/unit/%)
@@ -100,14 +102,14 @@ few_src    := $(addprefix host-tools/,changes.c disk.c extract.c outputs.c repor
 few_obj    := $(few_src:%.c=$B/few/%.o)
 test_jobvms := $B/exploited/jobvm $B/few/jobvm
 test_programs := $(guest_programs) $(host_programs) $(preloads) $(test_jobvms)
-product_src := $(host_src) $(plugin_src) $(wildcard host-tools/vmm/preload/*.c) $(wildcard init/*.c)
+product_src := $(host_src) $(plugin_src) $(plugin_room_src) $(wildcard host-tools/vmm/preload/*.c) $(wildcard init/*.c)
 # Programs that the benchmarks measure.
 bench_src  := $(wildcard bench/*.c)
 bench_programs := $(bench_src:bench/%.c=$B/bench-programs/%)
 c_files    := $(product_src) $(unit_src) $(fuzz_src) $(bench_src) \
 	$(wildcard tests/system/guest/*.c tests/system/host/*.c tests/system/preload/*.c) \
 	$(wildcard tests/hostile/*.c)
-h_files    := $(wildcard $(ROOMS:%=%/*.h) host-tools/lazy/plugin/*.h host-tools/vmm/preload/*.h init/*.h tests/unit/*.h \
+h_files    := $(wildcard $(ROOMS:%=%/*.h) host-tools/lazy/plugin/*.h host-tools/lazy/engine/*.h host-tools/vmm/preload/*.h init/*.h tests/unit/*.h \
 	tests/hostile/*.h tests/fuzz/*.h)
 man_pages  := $(wildcard docs/man/*.[15])
 
