@@ -286,6 +286,14 @@ $B/host-programs/%: tests/system/host/%.c $B/host.flags
 	@echo '  CC    $<'
 	$Q$(CC) $(host_cflags) $(CPPFLAGS) $(CFLAGS) $(host_ldflags) $(LDFLAGS) -o $@ $<
 
+# It uses a part of jobvm, which looks for its plugin beside it.
+$B/host-programs/fetch-disk: tests/system/host/fetch-disk.c $(library_obj) $B/host.flags
+	@mkdir -p $(@D)
+	@ln -sfn ../nbdkit $(@D)/nbdkit
+	@echo '  CC    $<'
+	$Q$(CC) $(host_cflags) $(CPPFLAGS) $(CFLAGS) $(host_ldflags) $(LDFLAGS) -o $@ $< \
+		$(library_obj) $(host_libs) -lnbd
+
 $B/preload/%.so: tests/system/preload/%.c $B/host.flags
 	@mkdir -p $(@D)
 	@echo '  CC    $<'

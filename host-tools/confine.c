@@ -27,7 +27,8 @@
 #define ACCESS_FS_REFER	    (1ULL << 13) /* ABI 2 */
 #define ACCESS_FS_TRUNCATE  (1ULL << 14) /* ABI 3 */
 #define ACCESS_FS_IOCTL_DEV (1ULL << 15) /* ABI 5 */
-#define ACCESS_NET_ALL	    3ULL	 /* ABI 4: bind, connect */
+#define ACCESS_NET_BIND	    1ULL	 /* ABI 4 */
+#define ACCESS_NET_CONNECT  2ULL	 /* ABI 4 */
 #define SCOPE_ALL	    3ULL	 /* ABI 6: abstract Unix sockets, signals */
 
 #define READ_FILE  (LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_EXECUTE)
@@ -68,13 +69,13 @@ static uint64_t known_fs_rights(int abi)
 	return rights;
 }
 
-static int create_ruleset(int abi, uint64_t known)
+static int create_ruleset(int abi, uint64_t known, bool connects)
 {
 	struct ruleset ruleset = {.access_fs = known};
 	size_t size = sizeof(ruleset.access_fs);
 
 	if (abi >= 4) {
-		ruleset.access_net = ACCESS_NET_ALL;
+		ruleset.access_net = ACCESS_NET_BIND | (connects ? 0 : ACCESS_NET_CONNECT);
 		size += sizeof(ruleset.access_net);
 	}
 	if (abi >= 6) {
@@ -82,6 +83,14 @@ static int create_ruleset(int abi, uint64_t known)
 		size += sizeof(ruleset.scoped);
 	}
 	return (int)syscall(SYS_landlock_create_ruleset, &ruleset, size, 0);
+}
+
+static bool may_connect(const struct confine_rule *rules, size_t rule_count)
+{
+	for (size_t i = 0; i < rule_count; i++)
+		if (rules[i].access == CONFINE_CONNECT)
+			return true;
+	return false;
 }
 
 static uint64_t access_rights(enum confine_access access)
@@ -124,11 +133,12 @@ int confine_files(const struct confine_rule *rules, size_t rule_count)
 		return -1;
 	if (abi == 0)
 		return 0;
-	int ruleset_fd = create_ruleset(abi, known);
+	int ruleset_fd = create_ruleset(abi, known, may_connect(rules, rule_count));
 	if (ruleset_fd < 0)
 		return -1;
 	for (size_t i = 0; i < rule_count && result == 0; i++)
-		result = add_rule(ruleset_fd, &rules[i], known);
+		if (rules[i].access != CONFINE_CONNECT)
+			result = add_rule(ruleset_fd, &rules[i], known);
 	if (result == 0)
 		result = (int)syscall(SYS_landlock_restrict_self, ruleset_fd, 0);
 	close(ruleset_fd);

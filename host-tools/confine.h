@@ -14,10 +14,14 @@
 enum confine_access {
 	CONFINE_READ, /* and execute */
 	CONFINE_READ_WRITE,
-	CONFINE_CREATE, /* make, read, write and replace files, directories and symlinks below */
+	CONFINE_CREATE,	 /* make, read, write and replace files, directories and symlinks below */
+	CONFINE_CONNECT, /* no file: TCP connections to others */
 };
 
-/* One thing that stays reachable: a path, or a file by its descriptor (path NULL). */
+/*
+ * One thing that stays reachable: a path, or a file by its descriptor (path NULL), or, with
+ * CONFINE_CONNECT, the network.
+ */
 struct confine_rule {
 	const char *path;
 	int fd;
@@ -31,9 +35,10 @@ int confine_landlock_abi(void);
 bool confine_has_seccomp(void);
 
 /*
- * Restricts the calling process and its children with Landlock to RULES and to no TCP, abstract
- * sockets or signals outside (as far as the ABI goes), and sets no_new_privs. Paths that do not
- * exist are skipped. On a kernel without Landlock only no_new_privs is set. 0, or -1 with errno.
+ * Restricts the calling process and its children with Landlock to RULES and to no other TCP,
+ * abstract sockets or signals outside (as far as the ABI goes), and sets no_new_privs. Paths that
+ * do not exist are skipped. On a kernel without Landlock only no_new_privs is set. 0, or -1 with
+ * errno.
  */
 int confine_files(const struct confine_rule *rules, size_t rule_count);
 
