@@ -255,6 +255,7 @@ static struct segment *hold(struct cache *cache, uint64_t index, bool creates)
 			if (segment->fd >= 0)
 				close(segment->fd);
 			*segment = (struct segment){.index = index, .fd = fd};
+			refresh(segment);
 		} else if (fd >= 0) {
 			close(fd);
 		}

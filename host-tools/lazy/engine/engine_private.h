@@ -5,7 +5,7 @@
 #include <pthread.h>
 #include <sys/queue.h>
 
-#include "host-tools/lazy/engine/ahead.h"
+#include "host-tools/lazy/ahead.h"
 #include "host-tools/lazy/engine/engine.h"
 
 #define PIECE_BLOCKS	  256 /* 1 MiB: the most that is asked for at once */

@@ -3,8 +3,8 @@
  * what follows is worth fetching. Never more than was read so far, so a reader that stops costs no
  * more than twice what it read, and one that jumps about costs nothing.
  */
-#ifndef HOST_TOOLS_LAZY_ENGINE_AHEAD_H
-#define HOST_TOOLS_LAZY_ENGINE_AHEAD_H
+#ifndef HOST_TOOLS_LAZY_AHEAD_H
+#define HOST_TOOLS_LAZY_AHEAD_H
 
 #include <stdint.h>
 

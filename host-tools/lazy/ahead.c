@@ -1,4 +1,4 @@
-#include "host-tools/lazy/engine/ahead.h"
+#include "host-tools/lazy/ahead.h"
 
 #include <stdbool.h>
 #include <stddef.h>
