@@ -43,7 +43,8 @@
 struct launch {
 	const struct fetch_options *options;
 	char program[PATH_MAX], plugin[PATH_MAX], cache[PATH_MAX], certificates[PATH_MAX];
-	bool is_local; /* by a Unix socket: it needs no network */
+	bool has_cache; /* there is such a directory */
+	bool is_local;	/* by a Unix socket: it needs no network */
 	int disk_fd, state_fd, trace_fd, status_fd, spare_fd, prefetch_fd, metadata_fd, log_fd;
 	struct strings arguments;
 };
@@ -161,8 +162,8 @@ static int confine(struct launch *launch)
 		{.path = dirname(program), .access = CONFINE_READ},
 		{.path = launch->certificates[0] ? launch->certificates : "/usr",
 		 .access = CONFINE_READ},
-		{.path = launch->cache[0] ? launch->cache : "/usr",
-		 .access = launch->cache[0] ? CONFINE_CREATE : CONFINE_READ},
+		{.path = launch->has_cache ? launch->cache : "/usr",
+		 .access = launch->has_cache ? CONFINE_CREATE : CONFINE_READ},
 		/* Last: not for a server on this machine. */
 		{.access = CONFINE_CONNECT},
 	};
@@ -217,7 +218,8 @@ static void find_cache_directory(struct launch *launch)
 			snprintf(launch->cache, sizeof(launch->cache), "%.*s/fetch", PATH_MAX - 8,
 				 directory);
 	}
-	if (launch->cache[0] && cache_make_directory(launch->cache) == 0)
+	launch->has_cache = launch->cache[0] && cache_make_directory(launch->cache) == 0;
+	if (launch->has_cache)
 		cache_tidy(launch->cache);
 }
 

@@ -461,6 +461,9 @@ static void save(struct engine *engine, struct piece *piece)
 	int64_t kept =
 		cache_write(engine->options.cache, piece->block, piece->blocks, piece->read.buffer);
 
+	if (kept < piece->blocks)
+		state_note_problem(engine->options.state, "%s",
+				   cache_problem(engine->options.cache));
 	if (kept < 0)
 		engine->keeps_nothing = true;
 	else

@@ -4,6 +4,8 @@
  * The keys are those of struct fetch_options. Actions, in order:
  *   all SOURCE            read everything, and compare it with the file SOURCE
  *   random SOURCE N SEED  so many blocks of 4096 bytes, anywhere
+ *   at SOURCE BLOCK N     N blocks, one after the other
+ *   cached BYTES          wait until so many were written to the cache
  *   write                 try everything that changes a disk; prints the errors
  *   pause                 print "paused" and wait for a line on stdin
  *   trace PATH            write the trace
@@ -103,6 +105,24 @@ static void read_random(unsigned long count, unsigned long seed)
 			BLOCK_BYTES);
 }
 
+static void read_blocks(uint64_t block, uint64_t count)
+{
+	for (; count--; block++)
+		read_at(block * BLOCK_BYTES, BLOCK_BYTES);
+}
+
+static void await_cached(uint64_t bytes)
+{
+	struct fetch_summary summary;
+
+	for (;;) {
+		fetch_summarize(&fetch, &summary);
+		if (summary.bytes_cached >= bytes)
+			return;
+		usleep(1000);
+	}
+}
+
 static void begin_reading(const char *source)
 {
 	source_fd = open(source, O_RDONLY);
@@ -184,6 +204,16 @@ static int act(char **argv, int argc)
 		read_random(strtoul(argv[2], NULL, 10), strtoul(argv[3], NULL, 10));
 		end_reading();
 		return 4;
+	}
+	if (strcmp(argv[0], "at") == 0 && argc > 3) {
+		begin_reading(first);
+		read_blocks(strtoull(argv[2], NULL, 10), strtoull(argv[3], NULL, 10));
+		end_reading();
+		return 4;
+	}
+	if (strcmp(argv[0], "cached") == 0) {
+		await_cached(strtoull(first, NULL, 10));
+		return 2;
 	}
 	if (strcmp(argv[0], "trace") == 0) {
 		check(&error, fetch_trace(&fetch, first, &error));
