@@ -194,6 +194,11 @@ static bool refresh(struct segment *segment)
 	return fstat(segment->fd, &status) == 0 && status.st_nlink > 0;
 }
 
+static bool has(const struct segment *segment, uint64_t index)
+{
+	return segment->fd >= 0 && segment->index == index;
+}
+
 /* The slot of a segment that is open, or one that may be used for it, or NULL. */
 static struct segment *find_slot(struct cache *cache, uint64_t index)
 {
@@ -202,7 +207,7 @@ static struct segment *find_slot(struct cache *cache, uint64_t index)
 	for (size_t i = 0; i < OPEN_SEGMENTS; i++) {
 		struct segment *segment = &cache->segments[i];
 
-		if (segment->fd >= 0 && segment->index == index) {
+		if (has(segment, index)) {
 			if (segment->users || refresh(segment))
 				return segment;
 			/* Evicted: a file under its name is another. */
@@ -238,27 +243,33 @@ static int open_segment(struct cache *cache, uint64_t index, bool creates)
 	return -1;
 }
 
+/* Takes over FD; NULL, and closes it, where all slots are in use. */
+static struct segment *put_into_slot(struct cache *cache, uint64_t index, int fd)
+{
+	struct segment *segment = find_slot(cache, index);
+
+	/* Another thread may have been faster. */
+	if (!segment || has(segment, index)) {
+		close(fd);
+		return segment;
+	}
+	if (segment->fd >= 0)
+		close(segment->fd);
+	*segment = (struct segment){.index = index, .fd = fd};
+	refresh(segment);
+	return segment;
+}
+
 /* Holds the segment's file open until release(); NULL where there is none. */
 static struct segment *hold(struct cache *cache, uint64_t index, bool creates)
 {
 	pthread_mutex_lock(&cache->lock);
 	struct segment *segment = find_slot(cache, index);
-	if (segment && (segment->fd < 0 || segment->index != index)) {
+	if (segment && !has(segment, index)) {
 		pthread_mutex_unlock(&cache->lock);
 		int fd = open_segment(cache, index, creates);
 		pthread_mutex_lock(&cache->lock);
-		/* Another thread may have been faster. */
-		segment = fd >= 0 ? find_slot(cache, index) : NULL;
-		if (segment && segment->fd >= 0 && segment->index == index) {
-			close(fd);
-		} else if (segment) {
-			if (segment->fd >= 0)
-				close(segment->fd);
-			*segment = (struct segment){.index = index, .fd = fd};
-			refresh(segment);
-		} else if (fd >= 0) {
-			close(fd);
-		}
+		segment = fd >= 0 ? put_into_slot(cache, index, fd) : NULL;
 	}
 	if (segment) {
 		segment->users++;

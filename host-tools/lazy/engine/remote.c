@@ -170,6 +170,7 @@ static int set_up(const struct remote *remote, struct nbd_handle *handle)
 	       nbd_set_opt_mode(handle, true) || nbd_set_full_info(handle, true) ||
 	       /* A simple reply brings all bytes of a read, or none. */
 	       nbd_set_request_structured_replies(handle, false) ||
+	       nbd_set_pread_initialize(handle, false) ||
 	       nbd_aio_connect_uri(handle, remote->options.uri);
 }
 
