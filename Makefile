@@ -40,7 +40,7 @@ BUILD_DEBS := gcc libc6-dev make pkg-config musl-tools linux-libc-dev libext2fs-
 	uuid-dev libssl-dev libjansson-dev libkmod-dev libarchive-dev zlib1g-dev \
 	libseccomp-dev qemu-system-x86 nbdkit nbdkit-plugin-dev libnbd-dev libxxhash-dev
 TEST_DEBS := bats parallel jq e2fsprogs libcmocka-dev sudo mandoc procps debootstrap git bindfs \
-	attr strace xfsprogs umoci mmdebstrap fakeroot fakechroot xz-utils zstd bzip2 disorderfs \
+	attr strace xfsprogs umoci mmdebstrap fakeroot fakechroot xz-utils zstd bzip2 disorderfs rsync \
 	libnbd-bin gnutls-bin iproute2
 FUZZ_DEBS := clang libclang-rt-dev
 KERNEL_DEBS := bc bison flex libelf-dev patch xz-utils

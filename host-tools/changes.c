@@ -90,30 +90,32 @@ static int is_unchanged(const struct overlay *overlay, const struct overlay_entr
 	return fsimage_same(overlay->disk, upper->inode, lower->inode, error);
 }
 
-static int note(struct search *search, enum change_kind kind, const char *path,
-		const struct fsstat *stat, struct error *error)
+int changes_classify(const struct overlay *overlay, const struct overlay_entry *entry,
+		     enum change_kind *kind, struct error *error)
 {
-	const struct change change = {kind, path, *stat};
-
-	return search->note(search->context, &change, error);
+	/* A whiteout over nothing: the job made a file, as far as is known, and took it away again.
+	 */
+	if (!entry->in_lower && entry->whiteout && overlay->inputs)
+		return 0;
+	*kind = entry->whiteout	  ? CHANGE_DELETED
+		: entry->in_lower ? CHANGE_CHANGED
+				  : CHANGE_CREATED;
+	if (*kind != CHANGE_CHANGED)
+		return 1;
+	int unchanged = is_unchanged(overlay, entry, error);
+	return unchanged < 0 ? -1 : !unchanged;
 }
 
 static int note_entry(void *context, const struct overlay_entry *entry, struct error *error)
 {
 	struct search *search = context;
+	struct change change = {.path = entry->path};
 
-	/* A whiteout over nothing: the job made a file, as far as is known, and took it away again.
-	 */
-	if (!entry->in_lower && entry->whiteout && search->overlay->inputs)
-		return 0;
-	if (!entry->in_lower && !entry->whiteout)
-		return note(search, CHANGE_CREATED, entry->path, &entry->upper, error);
-	if (entry->whiteout)
-		return note(search, CHANGE_DELETED, entry->path, &entry->lower, error);
-	int unchanged = is_unchanged(search->overlay, entry, error);
-	if (unchanged)
-		return unchanged < 0 ? -1 : 0;
-	return note(search, CHANGE_CHANGED, entry->path, &entry->upper, error);
+	int changed = changes_classify(search->overlay, entry, &change.kind, error);
+	if (changed <= 0)
+		return changed;
+	change.stat = change.kind == CHANGE_DELETED ? entry->lower : entry->upper;
+	return search->note(search->context, &change, error);
 }
 
 int changes_find(const struct overlay *overlay, changes_note *note_change, void *context,

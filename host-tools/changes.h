@@ -35,6 +35,13 @@ typedef int changes_note(void *context, const struct change *change, struct erro
 int changes_find(const struct overlay *overlay, changes_note *note, void *context,
 		 struct error *error);
 
+/*
+ * What the job did to one path, by the same rules: 1 with *KIND set, 0 when nothing, -1 with ERROR
+ * set.
+ */
+int changes_classify(const struct overlay *overlay, const struct overlay_entry *entry,
+		     enum change_kind *kind, struct error *error);
+
 /* Adds a copy of CHANGE. 0, or -1 with ERROR set. */
 int changes_add(struct changes *changes, const struct change *change, struct error *error);
 void changes_free(struct changes *changes);

@@ -4,20 +4,30 @@
 
 #include "host-tools/collect.h"
 #include "host-tools/exitcodes.h"
+#include "host-tools/merge.h"
 #include "host-tools/message.h"
 #include "host-tools/options.h"
 #include "host-tools/recovery.h"
 #include "host-tools/stored.h"
 
+struct collection {
+	const char *path, *directory; /* -o, or NULL */
+	const struct job *job;	      /* the image and accelerator of a recovery */
+	const struct timeouts *timeouts;
+	const struct signer *signer;
+	struct merge merge;
+	bool json;
+};
+
 /* 0 when everything was collected and every declared output is there, else 125. */
-static int collect(struct report *report, const char *directory, const struct signer *signer)
+static int collect(struct report *report, const struct collection *c)
 {
-	struct collect_places places = collect_places_in(directory);
+	struct collect_places places = collect_places_in(c->directory);
 	struct error error;
 	bool created;
 
-	places.signer = signer;
-	places.directory_fd = collect_prepare_directory(directory, &created, &error);
+	places.signer = c->signer;
+	places.directory_fd = collect_prepare_directory(c->directory, &created, &error);
 	if (places.directory_fd < 0) {
 		message_error("%s", error.text);
 		return EXIT_JOBVM_FAILED;
@@ -28,22 +38,63 @@ static int collect(struct report *report, const char *directory, const struct si
 		message_error("collecting the results: %s", error.text);
 		return report->exit_code;
 	}
-	if (!report_end_was_clean(report) || report->status > STATUS_LAST_OF_GUEST) {
-		report_say_recovery(report);
-		message_error("%s: %s%s%s", job_status_words[report->status], report->message,
-			      report->partial ? "" : ": there was nothing to collect but ",
-			      report->partial ? "" : places.report_path);
-		return EXIT_JOBVM_FAILED;
-	}
 	return report->missing.count > 0 ? EXIT_JOBVM_FAILED : EXIT_SUCCESS;
 }
 
-struct collection {
-	const char *path, *directory;
-	const struct job *job; /* the image and accelerator of a recovery */
-	const struct timeouts *timeouts;
-	const struct signer *signer;
-};
+/* 0, or the exit code where it failed. */
+static int merge(struct report *report, const struct collection *c)
+{
+	struct error error;
+	int failed = merge_results(report, &c->merge, &error);
+
+	merged_say(&report->merged);
+	if (!failed)
+		return EXIT_SUCCESS;
+	return report->merged.signal ? EXIT_SIGNAL_BASE + report->merged.signal : EXIT_JOBVM_FAILED;
+}
+
+static int show_json(const struct report *report)
+{
+	char *text = report_json(report);
+
+	if (!text) {
+		message_error("no memory for the report");
+		return EXIT_JOBVM_FAILED;
+	}
+	fputs(text, stdout);
+	free(text);
+	return EXIT_SUCCESS;
+}
+
+/* A run that was cut off is no success, whatever could be had of it. */
+static int judge_end(const struct report *report, const struct collection *c)
+{
+	const char *left = c->directory ? REPORT_FILE : NULL;
+
+	if (report_end_was_clean(report) && report->status <= STATUS_LAST_OF_GUEST)
+		return EXIT_SUCCESS;
+	report_say_recovery(report);
+	message_error("%s: %s%s%s", job_status_words[report->status], report->message,
+		      report->partial || !left ? "" : ": there was nothing to collect but ",
+		      report->partial || !left ? "" : left);
+	return EXIT_JOBVM_FAILED;
+}
+
+/* The merge first, for the report tells of it. What failed first gives the exit code. */
+static int bring_out(struct report *report, const struct collection *c)
+{
+	int merge_code = c->merge.directory ? merge(report, c) : EXIT_SUCCESS;
+	if (report->merged.signal)
+		return merge_code;
+	int collect_code = c->directory ? collect(report, c) : EXIT_SUCCESS;
+	int json_code = c->json ? show_json(report) : EXIT_SUCCESS;
+	int codes[] = {merge_code, collect_code, judge_end(report, c), json_code, finish_stdout()};
+
+	for (size_t i = 0; i < sizeof(codes) / sizeof(codes[0]); i++)
+		if (codes[i] != EXIT_SUCCESS)
+			return codes[i];
+	return EXIT_SUCCESS;
+}
 
 static int collect_disk(const struct collection *c)
 {
@@ -63,7 +114,7 @@ static int collect_disk(const struct collection *c)
 	else if (recovery_cancel_signal())
 		exit_code = EXIT_SIGNAL_BASE + recovery_cancel_signal();
 	else
-		exit_code = collect(&report, c->directory, c->signer);
+		exit_code = bring_out(&report, c);
 	stored_close(fd, &report, &disk);
 	return exit_code;
 }
@@ -78,9 +129,22 @@ static int collect_signed(struct collection *c, const char *sign_key)
 		return EXIT_JOBVM_FAILED;
 	}
 	c->signer = signer;
-	int exit_code = collect_disk(c);
+	int exit_code = EXIT_JOBVM_FAILED;
+	if (c->merge.directory && merge_open(&c->merge, &error))
+		message_error("%s", error.text);
+	else
+		exit_code = collect_disk(c);
 	signer_close(signer);
 	return exit_code;
+}
+
+static void check_usage(const struct collection *c, const char *sign_key)
+{
+	if (!c->directory && !c->merge.directory)
+		message_usage("collect", "neither '-o DIR' nor '--merge DIR' says where to");
+	if (!c->directory && sign_key)
+		message_usage("collect", "option '--sign-key' signs job.json, which '-o' keeps");
+	merge_check_usage("collect", &c->merge);
 }
 
 static int run_collect(int argc, char **argv)
@@ -88,10 +152,15 @@ static int run_collect(int argc, char **argv)
 	struct arguments arguments;
 	struct timeouts timeouts = {.boot = NULL};
 	struct job job;
-	struct collection collection = {.job = &job, .timeouts = &timeouts};
+	struct collection collection = {
+		.job = &job, .timeouts = &timeouts, .merge = {.directory_fd = -1, .inputs_fd = -1}};
 	const char *sign_key = NULL;
 	const struct option options[] = {
 		{'o', "output", OPTION_VALUE, &collection.directory},
+		{0, "merge", OPTION_VALUE, &collection.merge.directory},
+		{0, "merge-force", OPTION_FLAG, &collection.merge.force},
+		{0, "dry-run", OPTION_FLAG, &collection.merge.dry_run},
+		{0, "json", OPTION_FLAG, &collection.json},
 		{0, "sign-key", OPTION_VALUE, &sign_key},
 		{0, "boot-timeout", OPTION_VALUE, &timeouts.boot},
 		{0, "heartbeat-timeout", OPTION_VALUE, &timeouts.heartbeat},
@@ -100,12 +169,14 @@ static int run_collect(int argc, char **argv)
 
 	collection.path =
 		options_parse_disk(&command_collect, argc, argv, options, false, &arguments);
-	if (!collection.directory)
-		message_usage("collect", "option '-o DIR' is missing");
+	check_usage(&collection, sign_key);
 	timeouts_check(&command_collect, &timeouts);
 	job_init(&job);
 	options_apply(&command_collect, &arguments, &job);
+	if (!collection.json)
+		collection.merge.planned = merge_print_planned;
 	int exit_code = collect_signed(&collection, sign_key);
+	merge_close(&collection.merge);
 	job_free(&job);
 	arguments_free(&arguments);
 	return exit_code;
@@ -115,10 +186,12 @@ const struct command command_collect = {
 	.name = "collect",
 	.summary = "bring outputs, stdout, stderr and job.json out of a job disk",
 	.usage =
-		"Usage: jobvm collect [OPTION]... -o DIR JOB.img\n"
-		"Bring a finished job's results into DIR: output/, stdout, stderr, job.json. Of a disk\n"
-		"whose run was cut off, a copy is recovered in a VM first.\n\n"
-		"  -o DIR               must be new or empty\n"
+		"Usage: jobvm collect [OPTION]... [-o DIR] [--merge DIR] JOB.img\n"
+		"Bring a finished job's results into the DIR of -o: output/, stdout, stderr, job.json; or\n"
+		"apply what it changed to the DIR that was its input; or both. Of a disk whose run was\n"
+		"cut off, a copy is recovered in a VM first.\n\n"
+		"  -o DIR               must be new or empty\n" MERGE_HELP
+		"  --json               the report, in the format of job.json, on stdout\n"
 		"  --sign-key FILE      sign job.json with this Ed25519 key\n"
 		"  --image DIR          the guest image of that VM\n"
 		"  --accel auto|kvm|tcg\n"

@@ -8,16 +8,20 @@
 #include "host-tools/eventlog.h"
 #include "host-tools/execute.h"
 #include "host-tools/exitcodes.h"
+#include "host-tools/input_path.h"
+#include "host-tools/merge.h"
 #include "host-tools/message.h"
 #include "host-tools/options.h"
 #include "host-tools/pack.h"
 #include "host-tools/request.h"
+#include "host-tools/sidefile.h"
 #include "host-tools/timeouts.h"
 
 struct run {
 	struct request request;
 	const char *output; /* -o */
 	int output_fd;	    /* the same, held */
+	struct merge merge;
 	const char *sign_key;
 	struct signer *signer;
 	bool verbose, usage;
@@ -73,7 +77,7 @@ static struct collect_places places_of(const struct run *run, const struct job *
 	return (struct collect_places){
 		.directory = job->directory,
 		.directory_fd = -1,
-		.outputs_below = run->request.is_submission ? "" : NULL,
+		.outputs_below = run->request.is_submission && !run->merge.directory ? "" : NULL,
 		.stdout_path = job->stdout_path,
 		.stderr_path = job->stderr_path,
 		.report_path = job->report_path,
@@ -82,8 +86,47 @@ static struct collect_places places_of(const struct run *run, const struct job *
 	};
 }
 
+/*
+ * Gives the job disk a name where it was made, with the notes that `collect` needs: what was not
+ * merged is not lost.
+ */
+static void keep_disk(const struct run *run, const struct packed *packed,
+		      const struct report *report)
+{
+	bool failed = report->merged.status != MERGED_PLANNED;
+	char path[PATH_MAX];
+	struct error error;
+
+	snprintf(path, sizeof(path), "%.4000s/jobvm-%s.img", pack_scratch_directory(),
+		 packed->job_id);
+	if (sidefile_write(path, report->host, &error)) {
+		message_error("the job disk is lost: %s", error.text);
+		return;
+	}
+	if (pack_publish(packed, path, &error)) {
+		sidefile_remove(path);
+		message_error("the job disk is lost: %s", error.text);
+		return;
+	}
+	(failed ? message_error
+		: message_note)("the job disk is kept: 'jobvm collect --merge %s %s' merges it",
+				run->merge.directory, path);
+}
+
+static void merge(const struct run *run, struct report *report, const struct packed *packed)
+{
+	struct error error;
+	int failed = merge_results(report, &run->merge, &error);
+
+	merged_say(&report->merged);
+	if (report->disk && report->disk->has_changes &&
+	    (failed || report->merged.status == MERGED_PLANNED))
+		keep_disk(run, packed, report);
+}
+
 /* After the VM's end: results to where they belong, words to the user, the exit code. */
-static int finish(struct run *run, const struct job *job, struct report *report)
+static int finish(struct run *run, const struct job *job, struct report *report,
+		  const struct packed *packed)
 {
 	struct collect_places places = places_of(run, job);
 	struct error error;
@@ -92,13 +135,15 @@ static int finish(struct run *run, const struct job *job, struct report *report)
 
 	if (!execute_output_closed())
 		report_say(report);
-	if (!places.outputs_below)
+	if (run->merge.directory)
+		merge(run, report, packed);
+	else if (!places.outputs_below)
 		say_left_behind(report);
 	if (keeps_results(run, job) &&
 	    collect_results(report, &places, vm_failed || run->verbose ? execute_console() : NULL,
 			    &error))
 		message_error("collecting the results: %s", error.text);
-	run->collect_cancelled = report->collect_signal != 0;
+	run->collect_cancelled = report->collect_signal != 0 || report->merged.signal != 0;
 	if (run->verbose || run->usage) {
 		fprintf(stderr, "jobvm: %s: ", job_status_words[report->status]);
 		report_show_usage(report, stderr);
@@ -109,10 +154,14 @@ static int finish(struct run *run, const struct job *job, struct report *report)
 static int pack(const struct run *run, struct job *job, struct packed *packed, struct error *error)
 {
 	struct collect_places places = places_of(run, job);
+	char name[PATH_MAX];
 
 	progress_phase("packing");
+	/* Only the directory of that name counts: a disk that may be kept must be able to get one.
+	 */
+	snprintf(name, sizeof(name), "%.4000s/job.img", pack_scratch_directory());
 	int failed = (keeps_results(run, job) && collect_check_places(&places, error)) ||
-		     pack_job(job, NULL, NULL, packed, error);
+		     pack_job(job, run->merge.directory ? name : NULL, NULL, packed, error);
 	progress_clear();
 	return failed;
 }
@@ -159,7 +208,7 @@ static int run_once(struct run *run, struct job *job, bool is_last, bool *again)
 		/* What the job itself did wrong: max_retries is for that. */
 		*again = !is_last && report.status == STATUS_COMPLETED &&
 			 !report_job_succeeded(&report);
-		exit_code = *again ? report.exit_code : finish(run, job, &report);
+		exit_code = *again ? report.exit_code : finish(run, job, &report, &packed);
 		if (!*again && eventlog_terminated(job, &report, &error)) {
 			message_error("%s", error.text);
 			exit_code = EXIT_JOBVM_FAILED;
@@ -167,7 +216,7 @@ static int run_once(struct run *run, struct job *job, bool is_last, bool *again)
 	}
 	report_free(&report);
 	disk_close(&disk);
-	close(packed.fd);
+	pack_discard(&packed);
 	return exit_code;
 }
 
@@ -217,6 +266,29 @@ static int run_jobs(struct run *run)
 	return exit_code;
 }
 
+/* The directory itself as an input is an easy mistake for what it holds. */
+static void check_merged_inputs(const struct run *run, const struct job *job)
+{
+	char wanted[PATH_MAX];
+	struct input_path found;
+	struct error ignored;
+
+	if (!run->merge.directory || !realpath(run->merge.directory, wanted))
+		return;
+	for (size_t i = 0; i < job->inputs.count; i++) {
+		const char *input = job->inputs.items[i];
+		char *path = job_path(job, input);
+		bool same = input_resolve(input, path, &found, &ignored) == 0 && !found.contents &&
+			    strcmp(found.resolved, wanted) == 0;
+		free(path);
+		if (same)
+			message_usage("run",
+				      "--merge %s: the input '%s' is the directory itself; "
+				      "'%s/' is what it holds",
+				      run->merge.directory, input, input);
+	}
+}
+
 static void check_usage(const struct run *run)
 {
 	const struct request *request = &run->request;
@@ -227,6 +299,9 @@ static void check_usage(const struct run *run)
 	if (run->output && !request->is_submission && keeps_files(request->jobs))
 		message_usage("run", "option '-o' keeps stdout, stderr and job.json in DIR; "
 				     "--stdout, --stderr and --report are for runs without it");
+	merge_check_usage("run", &run->merge);
+	for (size_t i = 0; i < request->job_count; i++)
+		check_merged_inputs(run, &request->jobs[i]);
 	for (size_t i = 0; run->sign_key && i < request->job_count; i++)
 		if (!keeps_report(run, &request->jobs[i]))
 			message_usage("run", "option '--sign-key' signs the report, and none is "
@@ -241,6 +316,8 @@ static int prepare(struct run *run, bool *created, struct error *error)
 		if (!run->signer)
 			return -1;
 	}
+	if (run->merge.directory && merge_open(&run->merge, error))
+		return -1;
 	if (run->output) {
 		run->output_fd = collect_prepare_directory(run->output, created, error);
 		if (run->output_fd < 0)
@@ -251,11 +328,16 @@ static int prepare(struct run *run, bool *created, struct error *error)
 
 static int run_run(int argc, char **argv)
 {
-	struct run run = {.output_fd = -1};
+	struct run run = {
+		.output_fd = -1,
+		.merge = {.directory_fd = -1, .inputs_fd = -1, .planned = merge_say_planned}};
 	struct error error;
 	bool created = false;
 	const struct option options[] = {
 		{'o', "output", OPTION_VALUE, &run.output},
+		{0, "merge", OPTION_VALUE, &run.merge.directory},
+		{0, "merge-force", OPTION_FLAG, &run.merge.force},
+		{0, "dry-run", OPTION_FLAG, &run.merge.dry_run},
 		{0, "sign-key", OPTION_VALUE, &run.sign_key},
 		{0, "verbose", OPTION_FLAG, &run.verbose},
 		{0, "usage", OPTION_FLAG, &run.usage},
@@ -280,6 +362,7 @@ static int run_run(int argc, char **argv)
 		rmdir(run.output);
 	if (run.output_fd >= 0)
 		close(run.output_fd);
+	merge_close(&run.merge);
 	signer_close(run.signer);
 	request_free(&run.request);
 	return exit_code;
@@ -293,7 +376,7 @@ const struct command command_run = {
 		"       jobvm run [OPTION]... FILE.sub\n"
 		"Run one job in one virtual machine and behave like the command itself. Without a\n"
 		"COMMAND behind '--', the image's own (of an OCI image: Entrypoint and Cmd).\n\n"
-		"  -o DIR               keep the results in DIR, which must be new or empty\n"
+		"  -o DIR               keep the results in DIR, which must be new or empty\n" MERGE_HELP
 		"  --sign-key FILE      sign job.json with this Ed25519 key\n" REQUEST_JOB_HELP
 			REQUEST_HOST_HELP
 		"  --usage              show the job's resource usage at the end\n"

@@ -69,7 +69,7 @@ static int tell_started(void *context, const char *beside, const struct fsstat *
 	struct copier *c = context;
 
 	c->data_bytes = 0;
-	c->is_large = stat->size_bytes > LARGE_FILE_BYTES;
+	c->is_large = stat->size_bytes > LARGE_FILE_BYTES && !c->extraction->is_staging;
 	if (!c->is_large)
 		return 0;
 	frame_begin(&c->frame, FRAME_STARTED);
@@ -162,7 +162,7 @@ static int copy_symlink(struct copier *c, struct sink *sink, const struct output
 static int finish_directory(struct copier *c, struct sink *sink, const struct output *output,
 			    struct error *error)
 {
-	if (sink_directory_done(sink, output->path, &output->stat, error))
+	if (!sink->is_staging && sink_directory_done(sink, output->path, &output->stat, error))
 		return -1;
 	return tell_collected(c, output, 0, "", error);
 }
@@ -178,6 +178,7 @@ static int copy_outputs(struct copier *c, const struct outputs *outputs, struct 
 		.started = tell_started,
 		.copied = tell_copied,
 		.context = c,
+		.is_staging = c->extraction->is_staging,
 		.unfinished = c->unfinished,
 	};
 
@@ -199,7 +200,7 @@ static int plan_and_copy(struct copier *c, struct error *error)
 {
 	struct outputs outputs;
 	int failed = outputs_plan(&outputs, c->report, c->image, c->extraction->outputs_below,
-				  tell_missing, c, error) ||
+				  c->extraction->is_staging, tell_missing, c, error) ||
 		     copy_outputs(c, &outputs, error);
 
 	if (!failed && outputs.cut_off) {
@@ -375,6 +376,8 @@ static int take_file(struct taker *t, struct collected_item *item, uint64_t data
 	struct growing *growing = &t->growing;
 	struct stat status;
 
+	if (t->extraction->is_staging)
+		return take_data(t, data_bytes, error);
 	if (growing->fd < 0 && start_digest(t, item->path, error))
 		return -1;
 	if (!t->is_counted && take_data(t, data_bytes, error))

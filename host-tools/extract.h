@@ -20,6 +20,11 @@ struct extraction {
 	int directory_fd;
 	const char *outputs_below; /* "" or a directory in it; NULL: no outputs */
 	struct extract_stream streams[2];
+	/*
+	 * For a merge: all that the job changed, whatever the manifest selects, to be read by us
+	 * alone until it gets its place, mode and time; without digests.
+	 */
+	bool is_staging;
 };
 
 /*

@@ -120,7 +120,8 @@ static int plan_declared(struct planner *p, const char *declared, struct error *
 }
 
 int outputs_plan(struct outputs *outputs, const struct report *report, struct fsimage *image,
-		 const char *below, outputs_missing *missing, void *context, struct error *error)
+		 const char *below, bool everything, outputs_missing *missing, void *context,
+		 struct error *error)
 {
 	struct planner planner = {.outputs = outputs,
 				  .report = report,
@@ -134,7 +135,7 @@ int outputs_plan(struct outputs *outputs, const struct report *report, struct fs
 	if (manifest->when_to_transfer_output == TRANSFER_ON_SUCCESS &&
 	    !report_job_succeeded(report))
 		return 0;
-	if (manifest->outputs == OUTPUTS_CHANGED)
+	if (everything || manifest->outputs == OUTPUTS_CHANGED)
 		return plan_changes(&planner, error);
 	for (size_t i = 0; i < manifest->transfer_outputs.count; i++) {
 		int stopped = plan_declared(&planner, manifest->transfer_outputs.items[i], error);

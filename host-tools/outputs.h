@@ -18,13 +18,14 @@ struct outputs {
 
 /*
  * Lists what the job of REPORT is to bring back from IMAGE: what it changed, or what it declared.
- * Each path has BELOW and a slash before it, where BELOW is not "". A declared output that is not
- * there is told to MISSING. 0, or -1 with ERROR set; in either case outputs_free frees what OUTPUTS
- * holds.
+ * With EVERYTHING it is all that the job changed, whatever the manifest selects. Each path has
+ * BELOW and a slash before it, where BELOW is not "". A declared output that is not there is told
+ * to MISSING. 0, or -1 with ERROR set; in either case outputs_free frees what OUTPUTS holds.
  */
 typedef int outputs_missing(void *context, const char *declared, struct error *error);
 int outputs_plan(struct outputs *outputs, const struct report *report, struct fsimage *image,
-		 const char *below, outputs_missing *missing, void *context, struct error *error);
+		 const char *below, bool everything, outputs_missing *missing, void *context,
+		 struct error *error);
 void outputs_free(struct outputs *outputs);
 
 #endif

@@ -3,6 +3,7 @@
 #define HOST_TOOLS_PACK_H
 
 #include <limits.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "fsimage/epoch.h"

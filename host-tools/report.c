@@ -29,6 +29,7 @@ void report_free(struct report *report)
 	strings_clear(&report->missing);
 	strings_clear(&report->skipped);
 	collected_free(&report->collected);
+	merged_free(&report->merged);
 }
 
 /* --- JSON pieces --- */
@@ -382,6 +383,47 @@ static void put_outputs(struct text *text, const struct report *report)
 	close_bracket(text, '}');
 }
 
+static json_t *json_conflict(const struct merged_conflict *conflict)
+{
+	json_t *object = json_object();
+
+	jsontext_set(object, "path", conflict->path);
+	json_object_set_new(object, "reason", json_string(conflict->reason));
+	json_object_set_new(object, "outcome",
+			    json_string(conflict->is_overwritten ? "overwritten" : "kept"));
+	return object;
+}
+
+static json_t *json_applied(const struct merged *merged)
+{
+	json_t *object = json_object();
+
+	for (enum change_kind kind = CHANGE_CREATED; kind <= CHANGE_DELETED; kind++)
+		json_object_set_new(object, change_kind_name(kind),
+				    json_number(merged->applied[kind]));
+	return object;
+}
+
+static void put_merged(struct text *text, const struct merged *merged)
+{
+	if (merged->status == MERGED_NOT_ASKED)
+		return;
+	open_bracket(text, "merge", '{');
+	put(text, "directory", jsontext_new(merged->directory));
+	put(text, "status", json_string(merged_status_words[merged->status]));
+	put(text, "message", jsontext_new(merged->message));
+	put(text, "dry_run", json_boolean(merged->dry_run));
+	put(text, "forced", json_boolean(merged->forced));
+	put(text, "applied", json_applied(merged));
+	put(text, "unchanged", json_number(merged->unchanged));
+	open_bracket(text, "conflicts", '[');
+	for (size_t i = 0; i < merged->conflict_count; i++)
+		put(text, NULL, json_conflict(&merged->conflicts[i]));
+	close_bracket(text, ']');
+	put(text, "skipped", json_strings(&merged->skipped));
+	close_bracket(text, '}');
+}
+
 static void put_report(struct text *text, const struct report *report)
 {
 	const struct disk *disk = report->disk;
@@ -403,6 +445,7 @@ static void put_report(struct text *text, const struct report *report)
 		put_outputs(text, report);
 	else
 		put(text, "outputs", json_null());
+	put_merged(text, &report->merged);
 	put(text, "reader", json_reader());
 	put(text, "collect_ms",
 	    report->collect_from_ms ? json_number(now_ms() - report->collect_from_ms)

@@ -10,6 +10,7 @@
 #include "host-tools/collected.h"
 #include "host-tools/disk.h"
 #include "host-tools/job.h"
+#include "host-tools/merged.h"
 #include "host-tools/vmm/vm.h"
 #include "jobdisk/status.h"
 
@@ -34,6 +35,7 @@ struct report {
 	bool partial; /* collection stopped early, or the job was not seen to end; */
 	char partial_reason[ERROR_TEXT_BYTES]; /* for people, */
 	const char *partial_limit;	       /* at a limit: its key, or "files"; or NULL */
+	struct merged merged;		       /* what came of a merge */
 	int collect_signal;		       /* that cancelled the collection; or 0 */
 	bool needs_recovery; /* the disk was not unmounted; recovery.h brings out what it has */
 	uint64_t collect_from_ms; /* now_ms() when collecting began; 0: nothing is collected */

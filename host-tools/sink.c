@@ -230,6 +230,8 @@ static int fill(struct sink *sink, const char *path, const struct sink_file *fil
 	    fsimage_copy_told(sink->image, stat->inode, stat->size_bytes, file->fd, file->shown,
 			      sink->copied, sink->context, error))
 		return -1;
+	if (sink->is_staging)
+		return 0;
 	return set_metadata(file->fd, stat) ? error_errno(error, "write %s", file->shown) : 0;
 }
 
@@ -332,7 +334,8 @@ static int open_beneath(const struct sink *sink, const char *path, uint64_t flag
 {
 	struct open_how how = {
 		.flags = flags | O_CLOEXEC,
-		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
+		.resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS |
+			   (sink->one_mount ? RESOLVE_NO_XDEV : 0),
 	};
 
 	return (int)syscall(SYS_openat2, sink->directory_fd, *path ? path : ".", &how, sizeof(how));

@@ -30,6 +30,8 @@ struct sink {
 		       struct error *error);
 	fsimage_copied *copied;
 	void *context;
+	bool is_staging; /* files get their modes and times later, and until then 0600 */
+	bool one_mount;	 /* sink_open and sink_look enter nothing that is mounted below: EXDEV */
 	/*
 	 * PATH_MAX bytes that keep the name for the time being of what is being made, or NULL:
 	 * in shared memory they tell a parent what a child that was killed left behind.
