@@ -73,13 +73,20 @@ static int make_file_system(struct writer *writer)
 	return make_journal(writer);
 }
 
+enum wanted_nodes { ALL_NODES, ALL_BUT_FILES, ONLY_FILES };
+
+static bool is_wanted(enum wanted_nodes wanted, const struct fsnode *node)
+{
+	return wanted == ALL_NODES || (wanted == ONLY_FILES) == (S_ISREG(node->meta.mode) != 0);
+}
+
 /* In the order of inode numbers, so that inode tables are written from front to back. */
-static int write_tree(struct writer *writer)
+static int write_nodes(struct writer *writer, enum wanted_nodes wanted)
 {
 	struct fsnode *root = writer->tree->root;
 	uint32_t last_written = EXT2_ROOT_INO;
 
-	if (write_node(writer, root) < 0)
+	if (is_wanted(wanted, root) && write_node(writer, root) < 0)
 		return -1;
 	for (struct fsnode *directory = root; directory; directory = next_directory(directory)) {
 		for (struct fsnode *child = directory->directory.first_child; child;
@@ -88,12 +95,22 @@ static int write_tree(struct writer *writer)
 
 			if (node->inode <= last_written)
 				continue; /* another name of what is there already */
-			if (write_node(writer, node) < 0)
+			if (is_wanted(wanted, node) && write_node(writer, node) < 0)
 				return -1;
 			last_written = node->inode;
 		}
 	}
 	return 0;
+}
+
+static int write_tree(struct writer *writer)
+{
+	if (!writer->options->blocks_before_data)
+		return write_nodes(writer, ALL_NODES);
+	if (write_nodes(writer, ALL_BUT_FILES) < 0)
+		return -1;
+	space_skip(writer, writer->options->blocks_before_data);
+	return write_nodes(writer, ONLY_FILES);
 }
 
 /* libext2fs writes the bitmaps of untouched groups too; what it wrote there is zero. */

@@ -187,6 +187,8 @@ int plan_tree(struct writer *writer)
 	}
 	if (writer->options->journal)
 		writer->demand.blocks += FSIMAGE_JOURNAL_BLOCKS;
+	/* Free blocks that are too few lie between the tables of the first groups. */
+	writer->demand.blocks += 3 * writer->options->blocks_before_data;
 	return 0;
 }
 

@@ -88,6 +88,8 @@ struct fsnode *next_directory(struct fsnode *directory);
 
 /* Allocates up to WANTED blocks in one run: from *START on, as many as returned; 0 on error. */
 uint32_t space_allocate(struct writer *writer, uint64_t wanted, blk64_t *start);
+/* Leaves the next run of so many free blocks free, and all before it, if there is one. */
+void space_skip(struct writer *writer, uint64_t count);
 /* Allocates such a run and makes it the inode's at block LOGICAL. 0 on error. */
 uint32_t space_extend(struct writer *writer, uint64_t logical, uint64_t wanted, blk64_t *start);
 /* Puts the inode's extents into I_BLOCK, and into blocks where that is too small. */

@@ -32,6 +32,23 @@ uint32_t space_allocate(struct writer *writer, uint64_t wanted, blk64_t *start)
 	return wanted;
 }
 
+void space_skip(struct writer *writer, uint64_t count)
+{
+	ext2fs_block_bitmap map = writer->fs->block_map;
+	blk64_t last = ext2fs_blocks_count(writer->fs->super) - 1;
+	blk64_t start = writer->next_block, used;
+
+	while (start + count <= last &&
+	       ext2fs_find_first_zero_block_bitmap2(map, start, last, &start) == 0 &&
+	       start + count <= last) {
+		if (ext2fs_find_first_set_block_bitmap2(map, start, start + count - 1, &used)) {
+			writer->next_block = start + count;
+			return;
+		}
+		start = used;
+	}
+}
+
 static union extent_entry *add_extent(struct writer *writer)
 {
 	if (writer->extent_count == writer->extent_capacity) {

@@ -133,7 +133,8 @@ static void write_real_image(const char *path, const char *source)
 {
 	static const struct epoch no_epoch;
 	struct fsimport rules = input_rules(JOB_UID, JOB_GID, &no_epoch);
-	struct fsimage_options options = {.label = INPUTDISK_LABEL, .uuid = "jobvm-tree-disk"};
+	struct fsimage_options options = {
+		.label = INPUTDISK_LABEL, .uuid = "jobvm-tree-disk", .blocks_before_data = 32};
 	struct stat status;
 
 	assert_int_equal(stat(source, &status), 0);

@@ -1034,6 +1034,42 @@ static void images_without_data_are_the_same_otherwise(void **state)
 	assert_fsck_clean("placed.img");
 }
 
+static int note_lowest(void *context, const struct fsimage_run *run, struct error *error)
+{
+	uint64_t *lowest = context;
+
+	(void)error;
+	if (run->image_offset < *lowest)
+		*lowest = run->image_offset;
+	return 0;
+}
+
+/* Of a small image nothing but the end of its last block is behind the files' data. */
+static void data_comes_after_all_else(void **state)
+{
+	struct fsimage_options options = default_options();
+	uint64_t lowest = UINT64_MAX;
+
+	(void)state;
+	assert_int_equal(run("mkdir -p source/b/c source/d && for i in $(seq 40); do "
+			     "echo $i >source/$i; echo $i >source/b/c/$i; done"),
+			 0);
+	struct fstree *tree = import_tree("source");
+	options.journal = false;
+	options.blocks_before_data = 32;
+	options.place_run = note_lowest;
+	options.place_context = &lowest;
+	assert_success(write_image(tree, "test.img", &options));
+	assert_fsck_clean("test.img");
+	fstree_free(tree);
+
+	int fd = open("test.img", O_RDONLY);
+	off_t gap = lseek(fd, (off_t)(lowest - 32 * FSIMAGE_BLOCK_BYTES), SEEK_DATA);
+
+	assert_true(gap < 0 && errno == ENXIO);
+	close(fd);
+}
+
 static int refuse_run(void *context, const struct fsimage_run *run, struct error *error)
 {
 	(void)context, (void)run;
@@ -1107,6 +1143,7 @@ int main(void)
 		IN_SCRATCH(zeros_are_the_holes_where_asked),
 		IN_SCRATCH(progress_ends_with_the_totals),
 		IN_SCRATCH(images_without_data_are_the_same_otherwise),
+		IN_SCRATCH(data_comes_after_all_else),
 		IN_SCRATCH(runs_that_cannot_be_placed_end_it),
 		IN_SCRATCH(requests_that_make_no_sense),
 	};
