@@ -186,6 +186,7 @@ int wait_job_disk(struct error *error)
 {
 	if (find_disk(JOBDISK_SERIAL, guest.job_device, sizeof(guest.job_device), error))
 		return -1;
+	guest.ready_ms = monotonic_ms();
 	control_send(CONTROL_READY, "");
 	if (control_receive(guest.hello, sizeof(guest.hello), error))
 		return -1;

@@ -59,6 +59,7 @@ struct guest {
 	int uevent_fd;
 	int control_fd, stdout_port_fd, stderr_port_fd;
 	char hello[CONTROL_LINE_BYTES]; /* the host's, from wait_job_disk to make_unique */
+	uint64_t ready_ms;		/* when PID 1 asked for it */
 	char job_device[64];		/* from wait_job_disk */
 	char input_device[64];
 	bool job_disk_mounted;

@@ -108,24 +108,42 @@ static void end_vm(struct vm *vm, enum kill_reason reason)
 
 /* --- templates and clones --- */
 
+/* Puts WORD and the time now into LINE; the length of both. */
+static int stamp(char *line, size_t size, const char *word)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return snprintf(line, size, "%s %lld %ld", word, (long long)now.tv_sec, now.tv_nsec);
+}
+
 /* The time, and random bytes of the VM's own (jobdisk/control.h). */
 static void send_hello(struct vm *vm)
 {
 	unsigned char seed[CONTROL_SEED_BYTES];
 	char line[CONTROL_LINE_BYTES];
-	struct timespec now;
 
 	if (vm->said_hello || getrandom(seed, sizeof(seed), 0) != sizeof(seed))
 		return;
 	vm->said_hello = true;
-	clock_gettime(CLOCK_REALTIME, &now);
-	int length = snprintf(line, sizeof(line), CONTROL_HELLO " %lld %ld ", (long long)now.tv_sec,
-			      now.tv_nsec);
+	int length = stamp(line, sizeof(line), CONTROL_HELLO);
+	line[length++] = ' ';
 	for (size_t i = 0; i < sizeof(seed); i++)
 		length += snprintf(line + length, sizeof(line) - (size_t)length, "%02x", seed[i]);
 	line[length++] = '\n';
 	/* The first bytes into an empty socket; a guest that does not get them gives up and says
 	 * so. */
+	if (write(vm->qemu.control_fd, line, (size_t)length) != length)
+		return;
+}
+
+/* Its answer is one line; a guest that asks without reading does not get more of them. */
+static void send_time(struct vm *vm)
+{
+	char line[CONTROL_LINE_BYTES];
+	int length = stamp(line, sizeof(line), CONTROL_TIME);
+
+	line[length++] = '\n';
 	if (write(vm->qemu.control_fd, line, (size_t)length) != length)
 		return;
 }
@@ -370,6 +388,8 @@ static void on_word(struct vm *vm, const char *word, const char *argument)
 		/* A PID 1 that asks in a recovery does not know of recoveries: it would run a job.
 		 */
 		on_ready(vm);
+	} else if (strcmp(word, CONTROL_CLOCK) == 0) {
+		send_time(vm);
 	} else if (strcmp(word, CONTROL_STARTED) == 0 && times->job_started == RECORD_UNSET) {
 		times->job_started = elapsed_ms(vm);
 	} else if (strcmp(word, CONTROL_ENDED) == 0) {

@@ -27,6 +27,17 @@ ends_as() {
 	[ "$(report .exit_code)" -eq 125 ]
 }
 
+@test "a guest that asks for the time is told it each time, and one that does not listen harms nobody" {
+	hostile_vm 'for n in 1 2 3; do
+			say clock; read -r word seconds nanoseconds <&$control
+			[ "$((seconds - $(date +%s)))" -ge -1 ] && echo "$word $((nanoseconds < 1000000000))" >&$out
+		done' \
+		'yes clock | head -n 100000 >&$control' 'say fatal here' 'exit 0'
+	run --separate-stderr -125 jobvm run -o out --start cold -- true
+	prints $'time 1\ntime 1\ntime 1'
+	says here
+}
+
 @test "what a guest gives as its reason is escaped" {
 	hostile_vm 'say "fatal $(printf "\033[2J\033]0;title\a")"' 'exit 0'
 	run --separate-stderr -125 jobvm run -o out -- true
