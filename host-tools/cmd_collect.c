@@ -153,7 +153,7 @@ static int run_collect(int argc, char **argv)
 	struct timeouts timeouts = {.boot = NULL};
 	struct job job;
 	struct collection collection = {
-		.job = &job, .timeouts = &timeouts, .merge = {.directory_fd = -1, .inputs_fd = -1}};
+		.job = &job, .timeouts = &timeouts, .merge = {.directory_fd = -1}};
 	const char *sign_key = NULL;
 	const struct option options[] = {
 		{'o', "output", OPTION_VALUE, &collection.directory},

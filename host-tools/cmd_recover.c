@@ -54,7 +54,7 @@ static int publish(const struct recovery *r, const char *target, const struct pa
 {
 	const char *noted = r->output ? r->output : r->path;
 
-	if (sidefile_write(noted, report->host, error))
+	if (sidefile_write(noted, report->host, -1, error))
 		return -1;
 	if (!r->output)
 		return replace(copy, target, error);

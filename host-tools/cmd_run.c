@@ -9,6 +9,7 @@
 #include "host-tools/execute.h"
 #include "host-tools/exitcodes.h"
 #include "host-tools/input_path.h"
+#include "host-tools/lazy/input_disk.h"
 #include "host-tools/merge.h"
 #include "host-tools/message.h"
 #include "host-tools/options.h"
@@ -99,7 +100,8 @@ static void keep_disk(const struct run *run, const struct packed *packed,
 
 	snprintf(path, sizeof(path), "%.4000s/jobvm-%s.img", pack_scratch_directory(),
 		 packed->job_id);
-	if (sidefile_write(path, report->host, &error)) {
+	int inputs_fd = report->disk && report->disk->has_inputs ? report->disk->inputs_fd : -1;
+	if (sidefile_write(path, report->host, inputs_fd, &error)) {
 		message_error("the job disk is lost: %s", error.text);
 		return;
 	}
@@ -154,6 +156,7 @@ static int finish(struct run *run, const struct job *job, struct report *report,
 static int pack(const struct run *run, struct job *job, struct packed *packed, struct error *error)
 {
 	struct collect_places places = places_of(run, job);
+	const struct pack_options options = {.without_inputs = input_disk_has_inputs(job)};
 	char name[PATH_MAX];
 
 	progress_phase("packing");
@@ -161,7 +164,7 @@ static int pack(const struct run *run, struct job *job, struct packed *packed, s
 	 */
 	snprintf(name, sizeof(name), "%.4000s/job.img", pack_scratch_directory());
 	int failed = (keeps_results(run, job) && collect_check_places(&places, error)) ||
-		     pack_job(job, run->merge.directory ? name : NULL, NULL, packed, error);
+		     pack_job(job, run->merge.directory ? name : NULL, &options, packed, error);
 	progress_clear();
 	return failed;
 }
@@ -195,7 +198,7 @@ static int run_once(struct run *run, struct job *job, bool is_last, bool *again)
 		.disk_name = "the job disk",
 		.stdout_to_file = job->stdout_path != NULL,
 		.stderr_to_file = job->stderr_path != NULL,
-		.digest_inputs = keeps_report(run, job),
+		.digest_inputs = keeps_report(run, job) || run->merge.directory,
 		.timeouts = run->timeouts,
 		.verbose = run->verbose,
 		.recovers = true,
@@ -328,9 +331,8 @@ static int prepare(struct run *run, bool *created, struct error *error)
 
 static int run_run(int argc, char **argv)
 {
-	struct run run = {
-		.output_fd = -1,
-		.merge = {.directory_fd = -1, .inputs_fd = -1, .planned = merge_say_planned}};
+	struct run run = {.output_fd = -1,
+			  .merge = {.directory_fd = -1, .planned = merge_say_planned}};
 	struct error error;
 	bool created = false;
 	const struct option options[] = {

@@ -67,6 +67,15 @@ static int run_disk(const char *path, const struct job *job, const struct timeou
 		message_error("%s", error.text);
 		return EXIT_JOBVM_FAILED;
 	}
+	if (before.manifest.fetch != FETCH_EAGER && !job->fetch.from) {
+		message_error(
+			"%s: its job fetches its inputs when it reads them; --from says where "
+			"they are",
+			path);
+		disk_close(&before);
+		close(fd);
+		return EXIT_JOBVM_FAILED;
+	}
 	const struct execution execution = {
 		.job = job,
 		.disk_fd = fd,
@@ -83,7 +92,8 @@ static int run_disk(const char *path, const struct job *job, const struct timeou
 		report_say(&report);
 		if (!report_end_was_clean(&report))
 			say_recoverable(fd, path, &after);
-		if (sidefile_write(path, report.host, &error)) {
+		if (sidefile_write(path, report.host, after.has_inputs ? after.inputs_fd : -1,
+				   &error)) {
 			message_error("%s", error.text);
 			exit_code = EXIT_JOBVM_FAILED;
 		}
@@ -129,6 +139,9 @@ const struct command command_start = {
 		"  --accel auto|kvm|tcg\n"
 		"  --require-isolation hardware\n"
 		"  --start auto|clone|cold\n"
+		"  --from DIR|URI       where a job that fetches its inputs has them from\n"
+		"  --tls-certificates DIR, --fetch-timeout SECONDS, --fetch-cache N\n"
+		"  --trace FILE, --prefetch FILE\n"
 		"  --verbose            show the guest's console\n"
 		"  --boot-timeout SECONDS, --heartbeat-timeout SECONDS\n"
 		"  --without-landlock   also where this kernel has no Landlock to confine with\n"

@@ -49,7 +49,6 @@ enum {
 
 struct reading {
 	struct disk *disk;
-	int inputs_fd;
 	enum disk_parts parts;
 	bool unclean;
 };
@@ -111,9 +110,9 @@ static int send_changes(const struct reading *reading, struct fsimage *image, FI
 	struct sending sending = {.answers = answers};
 	struct overlay overlay = {.disk = image};
 
-	if (reading->inputs_fd >= 0) {
-		overlay.inputs =
-			fsimage_open(reading->inputs_fd, "the input disk", INPUTDISK_LABEL, error);
+	if (reading->disk->has_inputs) {
+		overlay.inputs = fsimage_open(reading->disk->inputs_fd, "the input disk",
+					      INPUTDISK_LABEL, error);
 		if (!overlay.inputs)
 			return -1;
 	}
@@ -305,7 +304,7 @@ static int take_frame(void *context, struct frame *frame, struct error *error)
 int disk_read(struct disk *disk, int fd, int inputs_fd, const char *name, enum disk_parts parts,
 	      struct error *error)
 {
-	struct reading reading = {.disk = disk, .inputs_fd = inputs_fd, .parts = parts};
+	struct reading reading = {.disk = disk, .parts = parts};
 	const struct confined confined = {
 		.name = name,
 		.disk_fd = fd,
@@ -317,6 +316,8 @@ int disk_read(struct disk *disk, int fd, int inputs_fd, const char *name, enum d
 	memset(disk, 0, sizeof(*disk));
 	disk->fd = fd;
 	disk->name = name;
+	disk->has_inputs = inputs_fd >= 0;
+	disk->inputs_fd = inputs_fd;
 	if (confined_run(&confined, read_in_child, take_frame, &reading, error))
 		return reading.unclean ? 1 : -1;
 	if (!disk->manifest.job_id)
@@ -330,6 +331,9 @@ void disk_close(struct disk *disk)
 	changes_free(&disk->changes);
 	disk->changes = (struct changes){.count = 0};
 	disk->has_changes = false;
+	if (disk->has_inputs)
+		close(disk->inputs_fd);
+	disk->has_inputs = false;
 }
 
 int disk_manifest_digest(const struct manifest *manifest, char hex[DIGEST_HEX_BYTES],

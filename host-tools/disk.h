@@ -12,6 +12,8 @@
 
 struct disk {
 	int fd;		  /* the caller's, open for as long as the disk is used; or -1 */
+	bool has_inputs;  /* the job had an input disk whose metadata is known, */
+	int inputs_fd;	  /* and this is it, the disk's own */
 	const char *name; /* in errors; the caller's too */
 	char job_id[37];  /* the file system's UUID */
 	struct manifest manifest;
@@ -40,6 +42,7 @@ enum disk_parts {
  * Reads the job disk behind FD, named NAME in errors, in a confined child (confined.h). DISK is
  * large: not for the stack. What is wrong with the results only is put into DISK->problem.
  * INPUTS_FD: the metadata of the input disk that the job had, or -1: none, or it is not known here.
+ * It becomes DISK's.
  * 0; 1 with ERROR set when the disk was not cleanly unmounted; -1 with ERROR set when it is no
  * disk of ours or cannot be read. In each case disk_close frees what DISK holds.
  */

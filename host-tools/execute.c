@@ -10,6 +10,7 @@
 #include "host-tools/confined.h"
 #include "host-tools/inputs.h"
 #include "host-tools/launch.h"
+#include "host-tools/lazy/input_disk.h"
 #include "host-tools/message.h"
 #include "host-tools/recovery.h"
 #include "host-tools/vmm/machine.h"
@@ -82,13 +83,30 @@ static struct vm_options vm_options(const struct execution *execution,
 	};
 }
 
-static void read_disk(const struct execution *execution, struct report *report, struct disk *disk)
+/* Reads again a disk whose job changed something, with what is known of its input disk. */
+static int read_with_inputs(const struct execution *execution, struct input_disk *inputs,
+			    struct disk *disk, struct error *error)
+{
+	if (!inputs->is_fetching || !execution->digest_inputs || disk->changes.count == 0)
+		return 0;
+	int inputs_fd = input_disk_metadata(inputs, error);
+	if (inputs_fd < 0)
+		return -1;
+	disk_close(disk);
+	int failed = disk_read(disk, execution->disk_fd, inputs_fd, execution->disk_name,
+			       DISK_RESULTS, error);
+	return failed;
+}
+
+static void read_disk(const struct execution *execution, struct input_disk *inputs,
+		      struct report *report, struct disk *disk)
 {
 	struct error problem = {""};
 	int fd = execution->disk_fd;
 	const char *name = execution->disk_name;
 
-	if (disk_read(disk, fd, -1, name, DISK_RESULTS, &problem) == 0) {
+	if (disk_read(disk, fd, -1, name, DISK_RESULTS, &problem) == 0 &&
+	    read_with_inputs(execution, inputs, disk, &problem) == 0) {
 		report->disk = disk;
 		error_set(&problem, "%s", disk->problem);
 	}
@@ -169,54 +187,93 @@ static json_t *json_launch(const struct launch *launch)
 			 launch->template_made, "template_ms", (json_int_t)launch->template_ms);
 }
 
+/* What an execution works with. */
+struct engine {
+	const struct execution *execution;
+	const struct manifest *manifest;
+	enum job_start start;
+	struct boot boot;
+	struct inputs inputs;
+	struct input_disk input_disk;
+	struct launch launch;
+	time_t started_at;
+	uint64_t ended_ms; /* as now_ms has it */
+	uint64_t memory_bytes;
+};
+
+static int run_vm(struct engine *e, struct error *error)
+{
+	struct vm_options options = vm_options(e->execution, e->manifest, &e->boot);
+
+	e->started_at = time(NULL);
+	e->memory_bytes = options.qemu.memory_bytes;
+	progress_phase("booting");
+	progress_show("%s", e->boot.image.release);
+	int failed = start_inputs(e->execution, e->manifest, &e->inputs, error);
+	if (!failed)
+		failed = launch_vm(&options, &e->input_disk, e->start, &outcome, &e->launch, error);
+	e->ended_ms = now_ms();
+	end_inputs(&e->inputs, !failed && !execute_cancelled());
+	progress_clear();
+	if (!failed && e->start == START_CLONE && !e->launch.cloned)
+		message_warning("the VM is not a clone: %s", e->launch.why);
+	/* The commit point: until here what the guest wrote may be in the page cache only. */
+	if (!failed && fsync(e->execution->disk_fd))
+		failed = error_errno(error, "sync %s", e->execution->disk_name);
+	return failed;
+}
+
+/* The verdict, and what the host says of the run. */
+static int conclude(struct engine *e, struct report *report, struct disk *disk, struct error *error)
+{
+	char digest[DIGEST_HEX_BYTES];
+
+	if (disk_manifest_digest(e->manifest, digest, error) ||
+	    input_disk_finish(&e->input_disk, error))
+		return -1;
+	report->host = report_host_section(&e->boot.image, e->boot.accel, e->memory_bytes, &outcome,
+					   e->started_at);
+	json_object_set_new(report->host, REPORT_MANIFEST_DIGEST, json_string(digest));
+	report_inputs(e->execution, e->manifest, &e->inputs, report->host);
+	json_object_set_new(report->host, "start", json_launch(&e->launch));
+	if (e->manifest->fetch != FETCH_EAGER)
+		json_object_set_new(report->host, "fetch", input_disk_report(&e->input_disk));
+	report->manifest = e->manifest;
+	report->collect_from_ms = e->ended_ms;
+	if (outcome.clean)
+		read_disk(e->execution, &e->input_disk, report, disk);
+	else
+		read_cut_off_disk(e->execution, &e->boot, report, disk);
+	return 0;
+}
+
+static void show_console(void)
+{
+	char *console = log_text(&outcome.console);
+
+	message_note("the guest's console:");
+	if (console)
+		print_console(console);
+	free(console);
+}
+
 int execute(const struct execution *execution, const struct manifest *manifest,
 	    struct report *report, struct disk *disk, struct error *error)
 {
-	char digest[DIGEST_HEX_BYTES];
-	struct inputs inputs;
-	struct boot boot;
-	time_t started_at = time(NULL);
+	static struct engine engine;
 	int start = launch_choose((enum job_start)execution->job->start, error);
 
+	engine = (struct engine){
+		.execution = execution, .manifest = manifest, .start = (enum job_start)start};
 	if (start < 0 || confined_check(execution->disk_name, error) ||
-	    boot_prepare(execution->job, execution->job->image_path, &boot, error))
+	    boot_prepare(execution->job, execution->job->image_path, &engine.boot, error))
 		return -1;
-	struct vm_options options = vm_options(execution, manifest, &boot);
-	progress_phase("booting");
-	progress_show("%s", boot.image.release);
-	static struct launch launch;
-	int failed = start_inputs(execution, manifest, &inputs, error);
+	int failed = input_disk_open(&engine.input_disk, execution->job, manifest, error);
 	if (!failed)
-		failed = launch_vm(&options, (enum job_start)start, &outcome, &launch, error);
-	report->collect_from_ms = now_ms();
-	end_inputs(&inputs, !failed && !execute_cancelled());
-	progress_clear();
-	if (!failed && start == START_CLONE && !launch.cloned)
-		message_warning("the VM is not a clone: %s", launch.why);
-	/* The commit point: until here what the guest wrote may be in the page cache only. */
-	if (!failed && fsync(execution->disk_fd))
-		failed = error_errno(error, "sync %s", execution->disk_name);
-	if (!failed)
-		failed = disk_manifest_digest(manifest, digest, error);
-	if (!failed) {
-		report->host = report_host_section(&boot.image, boot.accel,
-						   options.qemu.memory_bytes, &outcome, started_at);
-		json_object_set_new(report->host, REPORT_MANIFEST_DIGEST, json_string(digest));
-		report_inputs(execution, manifest, &inputs, report->host);
-		json_object_set_new(report->host, "start", json_launch(&launch));
-		report->manifest = manifest;
-		if (outcome.clean)
-			read_disk(execution, report, disk);
-		else
-			read_cut_off_disk(execution, &boot, report, disk);
-	}
-	if (execution->verbose && outcome.console.total_bytes > 0) {
-		char *console = log_text(&outcome.console);
-		message_note("the guest's console:");
-		if (console)
-			print_console(console);
-		free(console);
-	}
-	boot_free(&boot);
-	return failed;
+		failed = run_vm(&engine, error) || conclude(&engine, report, disk, error);
+	if (execution->verbose && outcome.console.total_bytes > 0)
+		show_console();
+	input_disk_close(&engine.input_disk);
+	boot_free(&engine.boot);
+	return failed ? -1 : 0;
 }

@@ -11,7 +11,7 @@ struct execution {
 	const char *disk_name;
 	bool stdout_to_file,
 		stderr_to_file; /* not passed through live: a file gets it at the end */
-	bool digest_inputs;	/* for a report that is kept */
+	bool digest_inputs;	/* for a report that is kept, or a merge */
 	struct timeouts timeouts;
 	bool verbose;  /* show the guest's console afterwards */
 	bool recovers; /* after an unclean end the disk's place is taken by a recovered copy */

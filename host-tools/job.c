@@ -6,6 +6,10 @@
 #include <string.h>
 #include <unistd.h>
 
+/* What an NFS client would call a major timeout; and what a cache may take of a disk unasked. */
+#define FETCH_TIMEOUT_MS  60000
+#define FETCH_CACHE_BYTES (10ULL << 30)
+
 void job_init(struct job *job)
 {
 	*job = (struct job){
@@ -13,6 +17,7 @@ void job_init(struct job *job)
 		.directory = memory_or_exit(strdup(".")),
 		.transfer_executable = true,
 		.input_max_bytes = RECORD_UNSET,
+		.fetch = {.timeout_ms = FETCH_TIMEOUT_MS, .cache_max_bytes = FETCH_CACHE_BYTES},
 	};
 }
 
@@ -21,9 +26,14 @@ void job_free(struct job *job)
 	struct strings *const lists[] = {&job->arguments,	 &job->environment,
 					 &job->transfer_outputs, &job->transfer_output_remaps,
 					 &job->host_environment, &job->inputs};
-	char *const texts[] = {job->directory,	 job->executable,  job->stdin_path,
-			       job->stdout_path, job->stderr_path, job->log_path,
-			       job->report_path, job->image_path};
+	char *const texts[] = {
+		job->directory,	       job->executable,
+		job->stdin_path,       job->stdout_path,
+		job->stderr_path,      job->log_path,
+		job->report_path,      job->image_path,
+		job->fetch.from,       job->fetch.tls_certificates,
+		job->fetch.trace_path, job->fetch.prefetch_path,
+	};
 
 	for (size_t i = 0; i < sizeof(lists) / sizeof(lists[0]); i++)
 		strings_clear(lists[i]);
@@ -120,11 +130,30 @@ static int copy_host_environment(struct job *job, struct error *error)
 	return 0;
 }
 
+static int check_fetch(const struct job *job, struct error *error)
+{
+	const struct {
+		const char *name, *value;
+	} keys[] = {
+		{"jobvm_from", job->fetch.from},
+		{"jobvm_trace", job->fetch.trace_path},
+		{"jobvm_prefetch", job->fetch.prefetch_path},
+		{"jobvm_tls_certificates", job->fetch.tls_certificates},
+	};
+
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+		if (keys[i].value && job->manifest.fetch == FETCH_EAGER)
+			return error_set(error, "%s needs jobvm_fetch = block or file",
+					 keys[i].name);
+	return 0;
+}
+
 int job_finish(struct job *job, struct error *error)
 {
 	if (job->manifest.privileged && job->manifest.user != USER_ROOT)
 		return error_set(error, "jobvm_privileged needs jobvm_user = root");
-	if (put_command_first(job, error) || copy_host_environment(job, error))
+	if (check_fetch(job, error) || put_command_first(job, error) ||
+	    copy_host_environment(job, error))
 		return -1;
 	job->manifest.has_stdin = job->stdin_path != NULL;
 	job_bind_manifest(job);

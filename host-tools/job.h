@@ -19,6 +19,16 @@ enum job_accel { ACCEL_AUTO, ACCEL_KVM, ACCEL_TCG };
 enum job_start { START_AUTO, START_CLONE, START_COLD };
 extern const char *const job_start_words[];
 
+/* Inputs that are fetched when the job reads them: where from, and how. */
+struct job_fetch {
+	char *from; /* a directory, or the URI of an NBD server; NULL: the job's inputs */
+	char *tls_certificates; /* a directory; NULL: none */
+	char *trace_path;	/* where the list of touched files goes; NULL: nowhere */
+	char *prefetch_path;	/* such a list, to be fetched ahead; NULL: none */
+	uint64_t timeout_ms;	/* how long a server that does not answer is a slow disk */
+	uint64_t cache_max_bytes;
+};
+
 struct job {
 	/* Its strings and lists point to the job's own: `arguments` and the like below. */
 	struct manifest manifest;
@@ -45,6 +55,7 @@ struct job {
 	uint64_t disk_bytes; /* request_disk: the whole job disk; 0: inputs and DISK_FREE_BYTES */
 	uint64_t input_max_bytes; /* max_transfer_input_mb; RECORD_UNSET: no cap */
 	uint64_t max_retries;
+	struct job_fetch fetch;
 	unsigned accel; /* enum job_accel */
 	unsigned start; /* enum job_start */
 	bool require_hardware;

@@ -163,6 +163,21 @@ static int set_path(struct job *job, const struct job_key *key, const char *valu
 	return 0;
 }
 
+/* A directory, or what a server's address can be. */
+static int set_from(struct job *job, const struct job_key *key, const char *value,
+		    struct error *error)
+{
+	static const char *const schemes[] = {"nbd://", "nbds://", "nbd+unix://", "nbds+unix://"};
+
+	for (size_t i = 0; i < sizeof(schemes) / sizeof(schemes[0]); i++)
+		if (strncmp(value, schemes[i], strlen(schemes[i])) == 0) {
+			replace(place(job, &key->field), value);
+			return 0;
+		}
+	return strstr(value, "://") ? error_set(error, "'%.100s' is no URI of an NBD server", value)
+				    : set_path(job, key, value, error);
+}
+
 static int set_stdin(struct job *job, const struct job_key *key, const char *value,
 		     struct error *error)
 {
@@ -510,6 +525,14 @@ static const struct job_key job_keys[] = {
 	{"jobvm_user", set_word, MANIFEST("user")},
 	{"jobvm_privileged", set_bool, MANIFEST("privileged")},
 	{"jobvm_fetch", set_word, MANIFEST("fetch")},
+	{"jobvm_from", set_from, JOB(fetch.from), .field.required = true},
+	{"jobvm_trace", set_path, JOB(fetch.trace_path), .field.required = true},
+	{"jobvm_prefetch", set_path, JOB(fetch.prefetch_path), .field.required = true},
+	{"jobvm_tls_certificates", set_path, JOB(fetch.tls_certificates), .field.required = true},
+	{"jobvm_fetch_timeout", set_duration, JOB(fetch.timeout_ms), .field.min = 1,
+	 .field.max = RECORD_UNSET - 1},
+	{"jobvm_fetch_cache", set_size, JOB(fetch.cache_max_bytes), .field.max = 1ULL << 50,
+	 .unit_bytes = KIB},
 	{"jobvm_max_processes", set_number, MANIFEST("processes_max")},
 	{"jobvm_max_stdout", set_size, MANIFEST("stdout_max_bytes"), .unit_bytes = 1},
 	{"jobvm_max_stderr", set_size, MANIFEST("stderr_max_bytes"), .unit_bytes = 1},

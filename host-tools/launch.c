@@ -42,9 +42,19 @@ static int open_template(const struct vm_options *options, struct template *temp
 	return failed;
 }
 
+/* As vm_run, with the input disk in its place. */
+static int run(struct vm_options options, struct input_disk *inputs, struct vm_outcome *outcome,
+	       struct error *error)
+{
+	if (options.qemu.has_input_disk &&
+	    input_disk_take(inputs, &options.qemu.input_fd, &options.input_disk_bytes, error))
+		return -1;
+	return vm_run(&options, outcome, error);
+}
+
 /* 0 when the clone ran, whatever came of it; else ERROR says why there was none. */
-static int run_clone(const struct vm_options *options, struct vm_outcome *outcome,
-		     struct launch *launch, struct error *error)
+static int run_clone(const struct vm_options *options, struct input_disk *inputs,
+		     struct vm_outcome *outcome, struct launch *launch, struct error *error)
 {
 	struct vm_options clone = *options;
 	struct template template;
@@ -56,7 +66,7 @@ static int run_clone(const struct vm_options *options, struct vm_outcome *outcom
 	clone.qemu.memory_fd = template.memory_fd;
 	clone.qemu.tsc_khz = template.facts.tsc_khz;
 	clone.state_fd = template.state_fd;
-	int failed = vm_run(&clone, outcome, error);
+	int failed = run(clone, inputs, outcome, error);
 	if (!failed && outcome->not_restored) {
 		failed = error_set(error, "the clone did not come up: %s", outcome->message);
 		if (!outcome->killed_from_outside)
@@ -66,23 +76,25 @@ static int run_clone(const struct vm_options *options, struct vm_outcome *outcom
 	return failed;
 }
 
-int launch_vm(const struct vm_options *options, enum job_start start, struct vm_outcome *outcome,
-	      struct launch *launch, struct error *error)
+int launch_vm(const struct vm_options *job_options, struct input_disk *inputs, enum job_start start,
+	      struct vm_outcome *outcome, struct launch *launch, struct error *error)
 {
+	struct vm_options options = *job_options;
 	struct error why;
 
+	options.qemu.has_input_disk = inputs->is_fetching;
 	memset(launch, 0, sizeof(*launch));
 	if (start == START_COLD) {
 		error_set(&why, "asked for");
-	} else if (start == START_AUTO && options->qemu.accel == ACCEL_KVM) {
+	} else if (start == START_AUTO && options.qemu.accel == ACCEL_KVM) {
 		error_set(&why, "clones with KVM have not been tried; --start clone asks for one");
-	} else if (run_clone(options, outcome, launch, &why) == 0) {
+	} else if (run_clone(&options, inputs, outcome, launch, &why) == 0) {
 		launch->cloned = true;
 		return 0;
 	}
 	launch->template[0] = '\0';
 	progress_phase("booting");
-	progress_show("%s", options->qemu.image->release);
+	progress_show("%s", options.qemu.image->release);
 	snprintf(launch->why, sizeof(launch->why), "%s", why.text);
-	return vm_run(options, outcome, error);
+	return run(options, inputs, outcome, error);
 }

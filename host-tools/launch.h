@@ -5,6 +5,7 @@
 #include <limits.h>
 
 #include "host-tools/job.h"
+#include "host-tools/lazy/input_disk.h"
 #include "host-tools/vmm/vm.h"
 
 /* How a VM came to be. */
@@ -23,10 +24,11 @@ struct launch {
 int launch_choose(enum job_start wanted, struct error *error);
 
 /*
- * Runs a VM as vm_run does. A template that cannot be used, or whose clone does not come up, is no
- * error: the VM is booted then, and LAUNCH says why. Shows progress.
+ * Runs a VM as vm_run does, with INPUTS as its input disk where that is open. A template that
+ * cannot be used, or whose clone does not come up, is no error: the VM is booted then, and LAUNCH
+ * says why. Shows progress.
  */
-int launch_vm(const struct vm_options *options, enum job_start start, struct vm_outcome *outcome,
-	      struct launch *launch, struct error *error);
+int launch_vm(const struct vm_options *options, struct input_disk *inputs, enum job_start start,
+	      struct vm_outcome *outcome, struct launch *launch, struct error *error);
 
 #endif

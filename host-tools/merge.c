@@ -262,8 +262,7 @@ static int check_and_apply(struct merge_work *w, struct error *error)
 
 static int merge_staged(struct merge_work *w, struct report *report, struct error *error)
 {
-	int failed = stage(w, report, error) ||
-		     merge_plan_read(&w->plan, report->disk, w->merge->inputs_fd, error) ||
+	int failed = stage(w, report, error) || merge_plan_read(&w->plan, report->disk, error) ||
 		     check_and_apply(w, error);
 
 	merge_tree_close(&w->tree);
@@ -328,7 +327,8 @@ static int check_report(const struct report *report, const struct merge *merge, 
 				 "nothing was merged into %s: %s%s%s: no outputs can be read",
 				 merge->directory, job_status_words[report->status],
 				 report->message[0] ? ": " : "", report->message);
-	if (report->manifest->fetch != FETCH_EAGER && merge->inputs_fd < 0)
+	if (report->manifest->fetch != FETCH_EAGER && !report->disk->has_inputs &&
+	    report->disk->changes.count > 0)
 		return error_set(error,
 				 "nothing was merged into %s: what the job's inputs were before "
 				 "it ran is not known here",

@@ -16,7 +16,6 @@
 struct merge {
 	const char *directory; /* NULL: no merge is wanted */
 	int directory_fd;      /* held; -1 until merge_open */
-	int inputs_fd;	       /* the metadata of the input disk that the job had; -1: none */
 	bool dry_run;
 	bool force; /* what conflicts is overwritten, and partial results are merged too */
 	/* With dry_run: told of each change that would be made; may be NULL. */

@@ -20,7 +20,6 @@ enum {
 
 struct planner {
 	const struct disk *disk;
-	int inputs_fd;
 	struct overlay overlay;
 	FILE *answers;
 	struct frame frame;
@@ -86,10 +85,10 @@ static int open_images(struct planner *p, struct error *error)
 		.disk = fsimage_open(p->disk->fd, p->disk->name, JOBDISK_LABEL, error)};
 	if (!p->overlay.disk)
 		return -1;
-	if (p->inputs_fd >= 0)
+	if (p->disk->has_inputs)
 		p->overlay.inputs =
-			fsimage_open(p->inputs_fd, "the input disk", INPUTDISK_LABEL, error);
-	return p->inputs_fd < 0 || p->overlay.inputs ? 0 : -1;
+			fsimage_open(p->disk->inputs_fd, "the input disk", INPUTDISK_LABEL, error);
+	return !p->disk->has_inputs || p->overlay.inputs ? 0 : -1;
 }
 
 static int plan_in_child(void *context, FILE *answers, struct error *error)
@@ -150,21 +149,19 @@ static int take_path(void *context, struct frame *frame, struct error *error)
 	return error_set(error, "%s: its reader tells of no such change", p->disk->name);
 }
 
-int merge_plan_read(struct merge_plan *plan, const struct disk *disk, int inputs_fd,
-		    struct error *error)
+int merge_plan_read(struct merge_plan *plan, const struct disk *disk, struct error *error)
 {
 	static struct planner planner;
 	const struct confined confined = {
 		.name = disk->name,
 		.disk_fd = disk->fd,
 		.directory_fd = -1,
-		.read_fds = &inputs_fd,
-		.read_count = inputs_fd >= 0,
+		.read_fds = &disk->inputs_fd,
+		.read_count = disk->has_inputs,
 	};
 
 	*plan = (struct merge_plan){.count = 0};
 	planner.disk = disk;
-	planner.inputs_fd = inputs_fd;
 	planner.plan = plan;
 	if (confined_run(&confined, plan_in_child, take_path, &planner, error))
 		return -1;

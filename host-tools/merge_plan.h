@@ -49,12 +49,10 @@ struct merge_plan {
 };
 
 /*
- * Reads what the job did from DISK. INPUTS_FD: the metadata of the input disk that the job had, or
- * -1: it had none. 0, or -1 with ERROR set; in either case merge_plan_free frees
+ * Reads what the job did from DISK. 0, or -1 with ERROR set; in either case merge_plan_free frees
  * what PLAN holds.
  */
-int merge_plan_read(struct merge_plan *plan, const struct disk *disk, int inputs_fd,
-		    struct error *error);
+int merge_plan_read(struct merge_plan *plan, const struct disk *disk, struct error *error);
 void merge_plan_free(struct merge_plan *plan);
 
 /*

@@ -169,19 +169,32 @@ static bool is_of_key(const char *setting, const char *key)
 static void check_host_keys(const struct command *command, const struct arguments *arguments,
 			    bool runs_job)
 {
-	static const char *const keys[] = {"jobvm_image", "jobvm_accel", "jobvm_require_isolation",
-					   "jobvm_start"};
+#define FETCHED_BEFORE "what a job fetches it fetches when it runs"
+	static const struct {
+		const char *name;
+		const char *refusal; /* where no job is run; NULL: it counts there too */
+	} keys[] = {
+		{"jobvm_image", NULL},
+		{"jobvm_accel", NULL},
+		{"jobvm_require_isolation", NULL},
+		{"jobvm_start", "a recovery is always booted"},
+		{"jobvm_from", FETCHED_BEFORE},
+		{"jobvm_trace", FETCHED_BEFORE},
+		{"jobvm_prefetch", FETCHED_BEFORE},
+		{"jobvm_tls_certificates", FETCHED_BEFORE},
+		{"jobvm_fetch_timeout", FETCHED_BEFORE},
+		{"jobvm_fetch_cache", FETCHED_BEFORE},
+	};
+#undef FETCHED_BEFORE
 
 	for (size_t i = 0; i < arguments->settings.count; i++) {
 		const char *setting = arguments->settings.items[i];
-		bool allowed = false;
-		if (!runs_job && is_of_key(setting, "jobvm_start"))
-			message_usage(command->name, "'%s': a recovery is always booted", setting);
+		const char *refusal = "the manifest on the job disk says that";
 		for (size_t k = 0; k < sizeof(keys) / sizeof(keys[0]); k++)
-			allowed = allowed || is_of_key(setting, keys[k]);
-		if (!allowed)
-			message_usage(command->name, "'%s': the manifest on the job disk says that",
-				      setting);
+			if (is_of_key(setting, keys[k].name))
+				refusal = runs_job ? NULL : keys[k].refusal;
+		if (refusal)
+			message_usage(command->name, "'%s': %s", setting, refusal);
 	}
 }
 

@@ -82,7 +82,7 @@ static int add_inputs(struct packer *p)
 {
 	if (add_executable(p))
 		return -1;
-	for (size_t i = 0; i < p->job->inputs.count; i++)
+	for (size_t i = 0; !p->options->without_inputs && i < p->job->inputs.count; i++)
 		if (add_input(p, p->job->inputs.items[i]))
 			return -1;
 	p->input_bytes = fstree_totals(p->tree).data_bytes;

@@ -24,6 +24,7 @@ struct pack_options {
 	const uint8_t *job_id; /* a UUID's 16 bytes; NULL: a new one */
 	/* Set: the time of what is not an input, and the latest that inputs may have. */
 	struct epoch epoch;
+	bool without_inputs; /* they are on the input disk */
 };
 
 /*

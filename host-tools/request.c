@@ -46,8 +46,6 @@ static void amend_job(void *context, struct job *job)
 	for (size_t i = 0; i < a->lists->environment.count; i++)
 		if (environment_set(&job->environment, a->lists->environment.items[i], &error))
 			message_usage(a->command->name, "option '--env': %s", error.text);
-	if (job->manifest.fetch != FETCH_EAGER)
-		message_usage(a->command->name, "jobvm_fetch: only 'eager' is there yet");
 }
 
 /* Whether JOB has an image to take something from; it is loaded then, and else left empty. */

@@ -43,7 +43,7 @@ static void read_partial(struct report *report, struct disk *disk, int fd, const
 			 bool tried)
 {
 	struct error problem;
-	int unread = recovery_read(disk, fd, -1, path, &problem);
+	int unread = recovery_read(disk, fd, sidefile_open_inputs(path), path, &problem);
 
 	report->disk = unread ? NULL : disk;
 	report->manifest = unread ? NULL : &disk->manifest;
@@ -102,7 +102,9 @@ int stored_open(const char *path, struct report *report, struct disk *disk, stru
 		return -1;
 	}
 	int known = sidefile_read(path, &report->host, error);
-	int unread = known < 0 ? -1 : disk_read(disk, fd, -1, path, DISK_RESULTS, error);
+	int unread = known < 0 ? -1
+			       : disk_read(disk, fd, sidefile_open_inputs(path), path, DISK_RESULTS,
+					   error);
 	if (known >= 0 && !unread) {
 		judge_results(report, disk, fd, path);
 		return fd;

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "host-tools/vmm/qemu.h"
+
 #define COMMAND_BYTES 160
 
 struct migration_step {
@@ -42,10 +44,10 @@ static const struct migration_step restore_steps[] = {
 	{.command = "migrate-incoming", .arguments = STATE_URI, .waits_event = true},
 	/* Their own sizes: that makes the guest read the capacity again. */
 	{.command = "block_resize",
-	 .node = "job",
+	 .node = QEMU_JOB_NODE,
 	 .size_offset = offsetof(struct migration_disks, job_bytes)},
 	{.command = "block_resize",
-	 .node = "input",
+	 .node = QEMU_INPUT_NODE,
 	 .size_offset = offsetof(struct migration_disks, input_bytes)},
 	{.command = "cont", .arguments = "{}"},
 	{.command = NULL},

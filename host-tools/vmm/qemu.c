@@ -174,12 +174,12 @@ static void add_input_disk(struct arguments *a, const struct qemu_options *optio
 			   const struct machine *machine, const struct inherited *fds)
 {
 	if (options->start == QEMU_SAVE) {
-		add_disk(a, machine, "input", INPUTDISK_SERIAL, fds->input_fd, true);
+		add_disk(a, machine, QEMU_INPUT_NODE, INPUTDISK_SERIAL, fds->input_fd, true);
 		return;
 	}
 	add(a, "-blockdev");
-	add(a, "driver=nbd,node-name=input,server.type=fd,server.str=%d", fds->input_fd);
-	add_disk_device(a, machine, "input", INPUTDISK_SERIAL);
+	add(a, "driver=nbd,node-name=" QEMU_INPUT_NODE ",server.type=fd,server.str=%d", fds->input_fd);
+	add_disk_device(a, machine, QEMU_INPUT_NODE, INPUTDISK_SERIAL);
 }
 
 static void add_port(struct arguments *a, const char *name, int fd)
@@ -201,7 +201,7 @@ static void build_arguments(struct arguments *a, const char *program,
 	add_kernel(a, options, machine, fds);
 	add_disk(a, machine, "root", ROOTDISK_SERIAL, fds->root_fd, false);
 	if (fds->job_disk_fd >= 0)
-		add_disk(a, machine, "job", JOBDISK_SERIAL, fds->job_disk_fd, true);
+		add_disk(a, machine, QEMU_JOB_NODE, JOBDISK_SERIAL, fds->job_disk_fd, true);
 	if (options->has_input_disk)
 		add_input_disk(a, options, machine, fds);
 	add(a, "-device");

@@ -9,6 +9,10 @@
 #include "host-tools/job.h"
 #include "imagebuilder/image.h"
 
+/* QEMU's names for the disks that others than its command line speak of. */
+#define QEMU_JOB_NODE	"job"
+#define QEMU_INPUT_NODE "input"
+
 enum qemu_start {
 	QEMU_BOOT,
 	QEMU_SAVE,    /* boots with its memory in a template's file */

@@ -482,13 +482,16 @@ static void serve_log(int *fd, struct log *log)
 
 /*
  * The guest may go on for ever with a file system that it cannot write, and its results cannot be
- * whole any more.
+ * whole any more. Of the input disk it is only told: the job sees an error of that file.
  */
 static void on_disk_error(struct vm *vm, const json_t *data)
 {
+	const char *node = json_string_value(json_object_get(data, "node-name"));
 	const char *operation = json_string_value(json_object_get(data, "operation"));
 	const char *reason = json_string_value(json_object_get(data, "reason"));
 
+	if (node && strcmp(node, QEMU_INPUT_NODE) == 0)
+		return;
 	if (vm->outcome->disk_errors++ == 0)
 		snprintf(vm->outcome->message, sizeof(vm->outcome->message),
 			 "the host could not %s the VM's disk: %s", operation ? operation : "use",

@@ -107,7 +107,7 @@ static void check_outside(void)
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
 	const struct disk disk = {.fd = -1, .name = "disk"};
-	struct merge merge = {.directory = "tree", .force = true, .inputs_fd = -1};
+	struct merge merge = {.directory = "tree", .force = true};
 	struct merged merged = {.status = MERGED_DONE};
 	struct merge_work work = {.merge = &merge, .merged = &merged};
 	struct error error = {""};

@@ -398,6 +398,23 @@ static int fulfil(struct wish *wish)
 
 /* --- the outside --- */
 
+/* Names the file that the guest wanted to read, or one of them. */
+static void note_failed(const struct wish *wish)
+{
+	const struct map *map = wish->engine->options.map;
+	uint64_t extent = map_find_extent(map, wish->block);
+
+	if (extent < map->extent_count &&
+	    map->extents[extent].start_block < wish->block + wish->blocks) {
+		const struct map_file *file = &map->files[map->extents[extent].file];
+		state_note_problem(wish->engine->options.state, "%.*s: could not be fetched",
+				   (int)file->path_bytes, map->strings + file->path_offset);
+	} else {
+		state_note_problem(wish->engine->options.state,
+				   "the list of inputs could not be fetched");
+	}
+}
+
 static int read_blocks(struct engine *engine, uint8_t *bytes, uint64_t block, uint32_t blocks,
 		       bool is_counted)
 {
@@ -415,6 +432,8 @@ static int read_blocks(struct engine *engine, uint8_t *bytes, uint64_t block, ui
 	wish.planned = wish.have + blocks;
 	int failed = wish.have ? fulfil(&wish) : -1;
 	free(wish.have);
+	if (failed && is_counted)
+		note_failed(&wish);
 	if (failed)
 		errno = EIO;
 	return failed;

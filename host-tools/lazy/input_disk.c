@@ -1,0 +1,173 @@
+#include "host-tools/lazy/input_disk.h"
+
+#include <inttypes.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "host-tools/jsontext.h"
+#include "host-tools/message.h"
+#include "jobdisk/layout.h"
+
+static const char *const policy_words[] = {
+	[FETCH_EAGER] = "eager", [FETCH_BLOCK] = "block", [FETCH_FILE] = "file"};
+
+bool input_disk_has_inputs(const struct job *job)
+{
+	return job->manifest.fetch != FETCH_EAGER && !job->fetch.from;
+}
+
+static bool is_uri(const char *from)
+{
+	return from && strstr(from, "://");
+}
+
+/* A server of our own: of the job's inputs, or of what a directory holds. */
+static int serve(struct input_disk *disk, struct error *error)
+{
+	const struct job *job = disk->job;
+	bool root = disk->manifest->user == USER_ROOT;
+	struct strings contents = {.count = 0};
+	struct serve_options options = {
+		.inputs = &job->inputs,
+		.directory = job->directory,
+		.uid = root ? 0 : JOB_UID,
+		.gid = root ? 0 : JOB_GID,
+	};
+	char directory[PATH_MAX];
+
+	if (is_uri(job->fetch.from))
+		return 0;
+	if (job->fetch.from) {
+		snprintf(directory, sizeof(directory), "%s/", job->fetch.from);
+		strings_add(&contents, directory);
+		options.inputs = &contents;
+		options.directory = NULL;
+	}
+	int failed = serve_start(&options, &disk->serve, error);
+	strings_clear(&contents);
+	disk->is_serving = !failed;
+	return failed;
+}
+
+static int fetch(struct input_disk *disk, struct error *error)
+{
+	const struct job_fetch *wish = &disk->job->fetch;
+	struct fetch_options options = {
+		.from = wish->from,
+		.policy = (enum manifest_fetch)disk->manifest->fetch,
+		.cache_max_bytes = wish->cache_max_bytes,
+		.tls_certificates = wish->tls_certificates,
+		.timeout_ms = wish->timeout_ms,
+		.prefetch_path = wish->prefetch_path,
+		.extra_fd = -1,
+	};
+
+	if (disk->is_serving) {
+		snprintf(disk->uri, sizeof(disk->uri), "nbd+unix:///?socket=/proc/self/fd/%d",
+			 disk->serve.socket_fd);
+		options.from = disk->uri;
+		options.extra_fd = disk->serve.socket_fd;
+	}
+	int failed = fetch_start(&options, &disk->fetch, error);
+	disk->is_fetching = !failed;
+	disk->is_taken = false;
+	return failed;
+}
+
+static void end_fetch(struct input_disk *disk)
+{
+	struct error ignored;
+
+	if (!disk->is_fetching)
+		return;
+	fetch_finish(&disk->fetch, NULL, &ignored);
+	fetch_free(&disk->fetch);
+	disk->is_fetching = false;
+}
+
+int input_disk_open(struct input_disk *disk, const struct job *job, const struct manifest *manifest,
+		    struct error *error)
+{
+	*disk = (struct input_disk){.job = job, .manifest = manifest};
+	if (manifest->fetch == FETCH_EAGER)
+		return 0;
+	progress_phase("reading the list of inputs");
+	int failed = serve(disk, error) || fetch(disk, error);
+	progress_clear();
+	if (failed)
+		input_disk_close(disk);
+	return failed ? -1 : 0;
+}
+
+int input_disk_take(struct input_disk *disk, int *fd, uint64_t *bytes, struct error *error)
+{
+	if (disk->is_taken) {
+		end_fetch(disk);
+		if (fetch(disk, error))
+			return -1;
+	}
+	disk->is_taken = true;
+	*fd = disk->fetch.qemu_fd;
+	*bytes = disk->fetch.image_bytes;
+	return 0;
+}
+
+int input_disk_finish(struct input_disk *disk, struct error *error)
+{
+	struct error ignored;
+
+	if (!disk->is_fetching)
+		return 0;
+	/* However it ended: it has served until the VM's end. */
+	fetch_finish(&disk->fetch, &disk->summary, &ignored);
+	if (disk->summary.errors > 0)
+		message_warning("%" PRIu64 " reads of the inputs failed: %s", disk->summary.errors,
+				disk->summary.problem);
+	if (!disk->job->fetch.trace_path)
+		return 0;
+	return fetch_trace(&disk->fetch, disk->job->fetch.trace_path, error);
+}
+
+int input_disk_metadata(struct input_disk *disk, struct error *error)
+{
+	return fetch_metadata(&disk->fetch, error);
+}
+
+json_t *input_disk_report(const struct input_disk *disk)
+{
+	const struct fetch_summary *s = &disk->summary;
+	const struct {
+		const char *name;
+		uint64_t number;
+	} counts[] = {
+		{"files_touched", s->files_touched}, {"bytes_touched", s->bytes_touched},
+		{"bytes_fetched", s->bytes_fetched}, {"bytes_from_cache", s->bytes_from_cache},
+		{"bytes_cached", s->bytes_cached},   {"errors", s->errors},
+		{"reconnects", s->reconnects},	     {"stalled_ms", s->stalled_ms},
+		{"cache_damaged", s->cache_damaged}, {"cache_problems", s->cache_problems},
+	};
+
+	if (!disk->is_fetching)
+		return NULL;
+	/* What a hostile server said need not be UTF-8. */
+	json_t *object =
+		json_pack("{s:s, s:s?, s:s, s:o}", "policy", policy_words[disk->manifest->fetch],
+			  "from", disk->job->fetch.from, "identity", disk->fetch.identity,
+			  "problem", s->problem[0] ? jsontext_new(s->problem) : json_null());
+	for (size_t i = 0; object && i < sizeof(counts) / sizeof(counts[0]); i++)
+		json_object_set_new(object, counts[i].name,
+				    json_integer((json_int_t)counts[i].number));
+	return object;
+}
+
+void input_disk_close(struct input_disk *disk)
+{
+	struct error ignored;
+
+	end_fetch(disk);
+	if (disk->is_serving)
+		serve_end(&disk->serve, &ignored);
+	*disk = (struct input_disk){.job = NULL};
+}
