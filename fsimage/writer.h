@@ -27,8 +27,8 @@ struct fsimage_options {
 	bool journal;		 /* a journal of FSIMAGE_JOURNAL_BLOCKS */
 	time_t now;		 /* every time stamp that is not a node's own */
 	/*
-	 * Not 0: files' data comes after all else, with so many free blocks before it. A kernel that
-	 * reads ahead behind a directory then does not touch files.
+	 * Not 0: files' data comes after all else, with so many free blocks before it. A kernel
+	 * that reads ahead behind a directory then does not touch files.
 	 */
 	uint32_t blocks_before_data;
 	/* Called now and then with the data bytes and nodes done so far; may be NULL. */

@@ -16,7 +16,7 @@
 #define CONTROL_HELLO	   "hello"
 #define CONTROL_SEED_BYTES 32
 /* host to guest, in answer to each "clock": "time SECONDS NANOSECONDS", that of sending */
-#define CONTROL_TIME "time"
+#define CONTROL_TIME	   "time"
 
 /* guest to host */
 #define CONTROL_STAGE	  "stage"   /* stage NAME: PID 1 enters a stage */

@@ -20,7 +20,7 @@
 #include "jobdisk/layout.h"
 
 /* The same for all, for the same tree shall be the same disk. */
-#define DISK_UUID "jobvm-tree-disk"
+#define DISK_UUID	       "jobvm-tree-disk"
 /* Linux reads 128 KiB ahead behind a directory. */
 #define GUEST_READAHEAD_BLOCKS 32
 

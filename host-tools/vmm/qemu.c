@@ -178,7 +178,8 @@ static void add_input_disk(struct arguments *a, const struct qemu_options *optio
 		return;
 	}
 	add(a, "-blockdev");
-	add(a, "driver=nbd,node-name=" QEMU_INPUT_NODE ",server.type=fd,server.str=%d", fds->input_fd);
+	add(a, "driver=nbd,node-name=" QEMU_INPUT_NODE ",server.type=fd,server.str=%d",
+	    fds->input_fd);
 	add_disk_device(a, machine, QEMU_INPUT_NODE, INPUTDISK_SERIAL);
 }
 
