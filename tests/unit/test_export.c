@@ -164,6 +164,12 @@ static void the_disk_is_the_image(void **state)
 	save_disk(export, "served.img", 33333);
 	assert_int_equal(run("cmp real.img served.img"), 0);
 	assert_fsck_clean("served.img");
+
+	/* The host reads it as it does a job disk. */
+	struct opened opened = open_image("served.img");
+
+	assert_int_equal(stat_in(opened.image, "d/numbers").size_bytes, 588895);
+	close_image(&opened);
 	assert_int_equal(lost.count, 0);
 	export_free(export);
 }
