@@ -31,9 +31,20 @@ uint64_t file_first_extent(const struct map *map, uint32_t file)
 	return low;
 }
 
+static bool has_work(const struct engine *engine)
+{
+	const struct planner *planner = &engine->planner;
+
+	return planner->range_count || planner->file.is_active ||
+	       planner->file_first < planner->file_count || planner->prefetch_file.is_active ||
+	       planner->prefetch_next < engine->options.prefetch_count;
+}
+
+/* Mostly there is nothing to do, and waking a thread is dear. */
 void planner_wake(struct engine *engine)
 {
-	pthread_cond_signal(&engine->planner.wake);
+	if (engine->is_stopping || has_work(engine))
+		pthread_cond_signal(&engine->planner.wake);
 }
 
 void planner_add_range(struct engine *engine, struct block_range range)

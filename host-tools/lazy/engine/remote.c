@@ -46,6 +46,7 @@ struct remote {
 	pthread_mutex_t lock; /* guards what follows */
 	struct list urgent, idle;
 	_Atomic bool is_connected, is_stopping;
+	_Atomic bool is_asleep; /* the thread, or it will be: it must be woken */
 };
 
 uint64_t monotonic_ms(void)
@@ -470,27 +471,38 @@ static void send_queued(struct remote *remote)
 	}
 }
 
-static void clear_wake(const struct remote *remote)
+static bool has_queued(struct remote *remote)
+{
+	pthread_mutex_lock(&remote->lock);
+	bool has = remote->urgent.first || remote->idle.first;
+	pthread_mutex_unlock(&remote->lock);
+	return has;
+}
+
+/* Does what the server gives to do; where that is nothing, waits until something is queued. */
+static void wait_for_work(struct remote *remote)
 {
 	uint64_t count;
 
+	remote->is_asleep = true;
+	/* What was queued before that did not wake us. */
+	int heard = step(remote->handle, remote->wake_fd, has_queued(remote) ? 0 : 1000);
+	remote->is_asleep = false;
+	/* Always: who woke us before the last sleep may only now have written it. */
 	if (read(remote->wake_fd, &count, sizeof(count)) < 0)
-		return; /* nobody woke us */
+		count = 0;
+	if (heard > 0)
+		remote->progress_ms = monotonic_ms();
+	else if (heard < 0)
+		remote->is_connected = false;
 }
 
 /* Does what there is to do on the connection, and waits a little where there is nothing. */
 static void serve_connection(struct remote *remote)
 {
-	clear_wake(remote);
 	send_queued(remote);
-	if (remote->is_connected) {
-		int heard = step(remote->handle, remote->wake_fd, 1000);
-
-		if (heard > 0)
-			remote->progress_ms = monotonic_ms();
-		else if (heard < 0)
-			remote->is_connected = false;
-	}
+	if (remote->is_connected)
+		wait_for_work(remote);
 	if (is_over(remote->handle) || (remote->sent.first && monotonic_ms() - remote->progress_ms >
 								      remote->options.timeout_ms))
 		remote->is_connected = false;
@@ -577,10 +589,12 @@ int remote_run(struct remote *remote, struct error *error)
 	return 0;
 }
 
-static void wake(const struct remote *remote)
+static void wake(struct remote *remote)
 {
 	const uint64_t one = 1;
 
+	if (!atomic_exchange(&remote->is_asleep, false))
+		return;
 	if (write(remote->wake_fd, &one, sizeof(one)) < 0)
 		return; /* it is awake */
 }
