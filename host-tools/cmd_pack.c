@@ -1,5 +1,6 @@
 /* jobvm pack: makes a job disk. */
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 #include <uuid/uuid.h>
 
@@ -22,9 +23,8 @@ static void warn_of_lost_keys(const struct job *job)
 		{"jobvm_report", job->report_path},
 		{"max_retries", job->max_retries > 0},
 		{"jobvm_image", job->image_path},
-		{"jobvm_from", job->fetch.from},
+		{"jobvm_from", job->fetch.from && !job->fetch.prefetch_path},
 		{"jobvm_trace", job->fetch.trace_path},
-		{"jobvm_prefetch", job->fetch.prefetch_path},
 		{"jobvm_tls_certificates", job->fetch.tls_certificates},
 		{"jobvm_accel", job->accel != ACCEL_AUTO},
 		{"jobvm_require_isolation", job->require_hardware},
@@ -34,6 +34,13 @@ static void warn_of_lost_keys(const struct job *job)
 	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
 		if (keys[i].is_set)
 			message_warning("'%s' is not kept on a job disk", keys[i].name);
+}
+
+/* What is to be packed must be here. */
+static void check_prefetch(const struct job *job)
+{
+	if (job->fetch.prefetch_path && (!job->fetch.from || strstr(job->fetch.from, "://")))
+		message_usage("pack", "--prefetch packs files of a directory; --from names it");
 }
 
 /* The nil UUID stands for none, so it names no job. */
@@ -46,7 +53,8 @@ static void parse_job_id(const char *text, uuid_t id)
 /* Packs the job and gives the disk its name. */
 static int pack_to(const char *output, struct job *job, const uint8_t *job_id, struct error *error)
 {
-	struct pack_options options = {.job_id = job_id};
+	struct pack_options options = {.job_id = job_id,
+				       .traced_inputs = job->fetch.prefetch_path != NULL};
 	struct packed packed;
 
 	if (epoch_read(&options.epoch, error) || pack_job(job, output, &options, &packed, error))
@@ -79,6 +87,7 @@ static int run_pack(int argc, char **argv)
 		message_error("%s exists already; remove it or choose another name", output);
 		return EXIT_JOBVM_FAILED;
 	}
+	check_prefetch(&request.jobs[0]);
 	warn_of_lost_keys(&request.jobs[0]);
 	progress_phase("packing");
 	int failed = pack_to(output, &request.jobs[0], job_id_text ? job_id : NULL, &error);

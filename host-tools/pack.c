@@ -16,6 +16,7 @@
 #include "fsimage/writer.h"
 #include "host-tools/input_path.h"
 #include "host-tools/message.h"
+#include "host-tools/traced_inputs.h"
 #include "jobdisk/layout.h"
 
 /* One inode for so many bytes of free space, as mke2fs does by default. */
@@ -78,6 +79,14 @@ static int add_executable(struct packer *p)
 	return 0;
 }
 
+static int add_traced(struct packer *p)
+{
+	struct fsimport rules = import_rules(p);
+
+	return traced_inputs_add(p->job->fetch.prefetch_path, p->job->fetch.from, p->tree, p->input,
+				 &rules, p->error);
+}
+
 static int add_inputs(struct packer *p)
 {
 	if (add_executable(p))
@@ -85,6 +94,8 @@ static int add_inputs(struct packer *p)
 	for (size_t i = 0; !p->options->without_inputs && i < p->job->inputs.count; i++)
 		if (add_input(p, p->job->inputs.items[i]))
 			return -1;
+	if (p->options->traced_inputs && add_traced(p))
+		return -1;
 	p->input_bytes = fstree_totals(p->tree).data_bytes;
 	if (p->job->input_max_bytes != RECORD_UNSET && p->input_bytes > p->job->input_max_bytes)
 		return error_set(p->error,

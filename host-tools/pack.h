@@ -25,6 +25,7 @@ struct pack_options {
 	/* Set: the time of what is not an input, and the latest that inputs may have. */
 	struct epoch epoch;
 	bool without_inputs; /* they are on the input disk */
+	bool traced_inputs;  /* those that the job's prefetch list names are packed too */
 };
 
 /*

@@ -105,18 +105,30 @@ static size_t decode(char *text, size_t length)
 	return done;
 }
 
+const char *trace_next(char *bytes, size_t size, size_t *cursor, size_t *length)
+{
+	char *line = bytes + *cursor;
+
+	if (*cursor >= size)
+		return NULL;
+	char *newline = memchr(line, '\n', size - *cursor);
+	size_t line_bytes = newline ? (size_t)(newline - line) : size - *cursor;
+
+	*cursor += line_bytes + (newline != NULL);
+	*length = decode(line, line_bytes);
+	return line;
+}
+
 static size_t resolve_lines(const struct index *index, char *bytes, size_t size, uint32_t *files)
 {
-	size_t count = 0;
+	size_t count = 0, cursor = 0, length;
+	const char *path;
 
-	for (char *line = bytes, *end = bytes + size; line < end;) {
-		char *newline = memchr(line, '\n', (size_t)(end - line));
-		size_t length = newline ? (size_t)(newline - line) : (size_t)(end - line);
-		int64_t file = find(index, line, decode(line, length));
+	while ((path = trace_next(bytes, size, &cursor, &length))) {
+		int64_t file = find(index, path, length);
 
 		if (file >= 0)
 			files[count++] = (uint32_t)file;
-		line += length + (newline != NULL);
 	}
 	return count;
 }

@@ -21,6 +21,13 @@ size_t trace_line(const struct map *map, const struct map_file *file,
 		  char line[TRACE_LINE_BYTES_MAX]);
 
 /*
+ * The path in the next line of the SIZE bytes of a trace, which it changes, *CURSOR being 0 at
+ * first; *LENGTH is 0 for a line that is none. NULL at the end. A path is not ended by a NUL, and
+ * may hold any byte.
+ */
+const char *trace_next(char *bytes, size_t size, size_t *cursor, size_t *length);
+
+/*
  * Turns the SIZE bytes of a trace, which it changes, into indexes of the map's files, in order.
  * What is not in the map, and what is no line of a trace, is left out. Returns COUNT of them, to be
  * freed; NULL when there is no memory.

@@ -305,3 +305,22 @@ change_and_read() {
 	[ "$(cat tree/first)" = $'first\nmore' ]
 	[ ! -e tree/sub/deep/file ]
 }
+
+@test "pack takes along what a trace names, and the rest is fetched" {
+	make_tree
+	own_cache
+	jobvm run --fetch block --trace trace -i tree/ -- cat sub/deep/file first
+	printf '%s\n' 'sub/deep/file' '../trace' '/etc/passwd' absent sub/symlink outside sub bin/../first \
+		%66irst '' >>trace
+	jobvm pack --fetch block --from tree --prefetch trace -o job.img -- \
+		sh -c 'cat first sub/deep/file; tail -n 1 numbers; ls -ld --full-time sub/deep; stat -c "%a %n" *'
+	[ "$(debugfs -R 'ls -p /input' job.img 2>/dev/null | cut -d/ -f6 | sort | tr -d '\n')" = ...firstsub ]
+	run --separate-stderr -0 jobvm start job.img --from tree
+	[ "${lines[*]:0:3}" = 'first deep 200000' ]
+	[[ "${lines[3]}" == *"$(stat -c %.19y tree/sub/deep)"* ]]
+	[ "$(printf '%s\n' "${lines[@]:4}")" = "$(cd tree && stat -c '%a %n' *)" ]
+	# Only what was not packed came from the tree.
+	[ "$(report .fetch.files_touched job.img.host.json)" -eq 1 ]
+	run --separate-stderr -2 jobvm pack --fetch block --prefetch trace -o job2.img -- true
+	says "--from names it"
+}
