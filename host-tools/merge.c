@@ -157,19 +157,14 @@ static int make_place(const struct merge *merge, struct place *place, struct mer
 	return 0;
 }
 
-static bool same_time(const struct timespec *a, const struct timespec *b)
-{
-	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
-}
-
 /* Where nothing else happened, nothing shows that we were there. */
 static int remove_place(const struct place *place, struct error *error)
 {
 	const struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, place->before};
 	struct stat status;
 
-	bool was_alone =
-		fstat(place->parent_fd, &status) == 0 && same_time(&status.st_mtim, &place->after);
+	bool was_alone = fstat(place->parent_fd, &status) == 0 &&
+			 merge_same_time(&status.st_mtim, &place->after);
 	if (merge_tree_remove_own(place->parent_fd, place->name))
 		return error_errno(error, "remove %s/%s", place->parent, place->name);
 	if (was_alone)

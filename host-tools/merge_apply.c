@@ -107,8 +107,7 @@ static bool is_as_judged(const struct merge_item *item, int parent_fd, const cha
 	/* What a directory holds is the merge's own doing too. */
 	return S_ISDIR(now.st_mode) ||
 	       (now.st_mode == item->seen_mode && (uint64_t)now.st_size == item->seen_bytes &&
-		now.st_mtim.tv_sec == item->seen_mtime.tv_sec &&
-		now.st_mtim.tv_nsec == item->seen_mtime.tv_nsec);
+		merge_same_time(&now.st_mtim, &item->seen_mtime));
 }
 
 /* The directory for the item, which may be written, by its descriptor; -1 with ERROR set. */
@@ -294,17 +293,12 @@ static mode_t final_mode(const struct merge_item *item, mode_t there)
 	return item->is_opened ? item->mode_before : there & 07777;
 }
 
-static bool same_time(const struct timespec *a, const struct timespec *b)
-{
-	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
-}
-
 /* Whether the job, or the merge, changed its time. */
 static bool needs_time(const struct merge_item *item, const struct stat *there)
 {
-	return !same_time(&there->st_mtim, &item->now.mtime) &&
+	return !merge_same_time(&there->st_mtim, &item->now.mtime) &&
 	       (item->is_touched || !merge_item_is_context(item) ||
-		!same_time(&item->now.mtime, &item->base.mtime));
+		!merge_same_time(&item->now.mtime, &item->base.mtime));
 }
 
 /* A directory of somebody else's keeps its time: only its owner may set one. */

@@ -25,11 +25,11 @@ static bool same_directory_mode(mode_t there, mode_t wanted)
 }
 
 /* As the job disk can keep it. */
-static bool same_time(struct timespec there, const struct timespec *stored)
+static bool has_time(struct timespec there, const struct timespec *stored)
 {
 	struct timespec kept = parse_time(format_time(there));
 
-	return kept.tv_sec == stored->tv_sec && kept.tv_nsec == stored->tv_nsec;
+	return merge_same_time(&kept, stored);
 }
 
 /* Whether what is there is what was packed: by its metadata. */
@@ -47,7 +47,7 @@ static bool is_as_packed(struct merge_work *w, const struct merge_item *item,
 	if (!S_ISREG(base->mode))
 		return true;
 	return there->st_mode == base->mode && (uint64_t)there->st_size == base->size_bytes &&
-	       same_time(there->st_mtim, &base->mtime);
+	       has_time(there->st_mtim, &base->mtime);
 }
 
 /* Whether what is there has the type and the content that the job left, and a mode that is
@@ -77,7 +77,7 @@ static bool has_metadata(const struct merge_item *item, const struct stat *there
 
 	if (S_ISDIR(now->mode))
 		return true;
-	if (!same_time(there->st_mtim, &now->mtime))
+	if (!has_time(there->st_mtim, &now->mtime))
 		return false;
 	return S_ISLNK(now->mode) || (there->st_mode & 07777) == (now->mode & PERMISSIONS);
 }

@@ -221,6 +221,11 @@ bool merge_item_is_context(const struct merge_item *item)
 	return S_ISDIR(item->now.mode) && item->base.mode == item->now.mode;
 }
 
+bool merge_same_time(const struct timespec *a, const struct timespec *b)
+{
+	return a->tv_sec == b->tv_sec && a->tv_nsec == b->tv_nsec;
+}
+
 static int compare_bytes(const char *a, size_t a_length, const char *b, size_t b_length)
 {
 	size_t i = 0;

@@ -67,6 +67,8 @@ enum change_kind merge_item_kind(const struct merge_item *item);
 /* Whether the item is a directory that the job only went through. */
 bool merge_item_is_context(const struct merge_item *item);
 
+bool merge_same_time(const struct timespec *a, const struct timespec *b);
+
 /* Compares paths in a plan's order: bytewise, name by name. */
 int merge_path_compare(const char *a, const char *b);
 /* The first LENGTH bytes of PATH in PLAN, or NULL. */
