@@ -2,6 +2,9 @@
 # CLONE_COUNT: how many at once have to be unlike each other.
 load helper
 
+# Whatever the other files' jobs are wished to be.
+unset JOBVM_START
+
 # own_cache: this test's templates are its own.
 own_cache() {
 	export XDG_CACHE_HOME=$PWD/cache

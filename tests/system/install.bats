@@ -6,10 +6,14 @@ load helper
 	(umask 077 && make -s -C "$root" B="$build" install DESTDIR="$PWD/staged" PREFIX=/usr)
 	mv staged moved
 	[ -z "$(find moved/usr ! -perm -o+r)" ]
+	# What a clone needs is there too.
+	unset JOBVM_START
 	run --separate-stderr -3 moved/usr/bin/jobvm run -o out -- sh -c 'echo installed; exit 3'
 	prints installed
 	[ "$(report .host.image)" = "$PWD/moved/usr/share/jobvm/image" ]
 	[ "$(report .host.start.kind)" = clone ]
+	run --separate-stderr -0 moved/usr/bin/jobvm run --fetch block -i out/ -- cat stdout
+	prints installed
 	SOURCE_DATE_EPOCH=0 moved/usr/bin/jobvm image build -o image
 	diff -r image "$build/image"
 	moved/usr/bin/jobvm serve moved/usr/bin --listen unix:socket 2>said 3>&- &

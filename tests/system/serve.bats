@@ -381,4 +381,15 @@ only_members() {
 	serve tree --listen 10.77.0.1:10809 --tls-certificates server
 	[ "$uri" = nbds://10.77.0.1:10809 ]
 	only_members ip netns exec "$space-b"
+	# And so does a job there.
+	for policy in block file; do
+		run --separate-stderr -0 ip netns exec "$space-b" "$build/jobvm" run --fetch "$policy" \
+			--from "$uri" --tls-certificates member -- sh -c 'tail -n 1 d/numbers; cat d/e/tail'
+		prints $'100000\ntail'
+	done
+	for who in stranger nobody; do
+		run --separate-stderr -125 ip netns exec "$space-b" "$build/jobvm" run --fetch block \
+			--from "$uri" --tls-certificates "$who" --fetch-timeout 5 -- true
+		says "$uri"
+	done
 }
