@@ -68,13 +68,13 @@ t @1600000024 .'
 	[ "$(cat out/output/created)" = new ]
 }
 
-# scrambled SEED COUNT: a job that makes so many random changes, and the same natively.
+# scrambled SEED COUNT [OPTION]...: a job that makes so many random changes, and the same natively.
 scrambled() {
 	mkdir tree
 	(cd tree && "$scramble" "$1" 2000 >/dev/null)
 	cp -a tree native
 	(cd native && "$scramble" $(($1 + 1000)) "$2" >../native.counts)
-	run --separate-stderr -0 jobvm run -i tree/ -i "$scramble" --merge tree -- sh -c "
+	run --separate-stderr -0 jobvm run "${@:3}" -i tree/ -i "$scramble" --merge tree -- sh -c "
 		mv scramble /tmp && touch -d @1500000000 . && /tmp/scramble $(($1 + 1000)) $2"
 	prints "$(cat native.counts)"
 	same native tree
@@ -87,6 +87,10 @@ scrambled() {
 
 @test "so do a few, which leave most of the inputs alone" {
 	scrambled "${SCRAMBLE_SEED:-2}" 100
+}
+
+@test "5,000 random changes to inputs that are fetched, of which the metadata is all that is here" {
+	scrambled "${SCRAMBLE_SEED:-3}" 5000 --fetch block
 }
 
 # --- conflicts ---
