@@ -15,6 +15,7 @@
 #include "host-tools/execute.h"
 #include "host-tools/exitcodes.h"
 #include "host-tools/find_image.h"
+#include "host-tools/find_program.h"
 #include "host-tools/message.h"
 #include "host-tools/options.h"
 #include "host-tools/pack.h"
@@ -116,6 +117,26 @@ static void check_landlock(struct patient *patient, struct finding *finding)
 		     "this kernel has none: QEMU is confined by seccomp and its user only");
 }
 
+/* Only jobs that fetch their inputs need it. */
+static void check_lazy_inputs(struct patient *patient, struct finding *finding)
+{
+	static const char *const plugins[] = {"nbdkit/jobvm-serve.so", "nbdkit/jobvm-fetch.so"};
+	char path[PATH_MAX];
+	struct error error;
+
+	(void)patient;
+	for (size_t i = 0; i < sizeof(plugins) / sizeof(plugins[0]); i++) {
+		if (find_part(plugins[i], path, sizeof(path)) == 0)
+			continue;
+		find(finding, NOTE, "install jobvm whole", "%s is not beside jobvm", plugins[i]);
+		return;
+	}
+	if (find_program("nbdkit", "JOBVM_NBDKIT", "nbdkit", path, sizeof(path), &error))
+		find(finding, NOTE, "apt-get install nbdkit", "%s", error.text);
+	else
+		find(finding, GOOD, NULL, "%s", path);
+}
+
 static void check_scratch(struct patient *patient, struct finding *finding)
 {
 	const char *directory = pack_scratch_directory();
@@ -180,9 +201,13 @@ static const struct check {
 	const char *name;
 	void (*run)(struct patient *patient, struct finding *finding);
 } checks[] = {
-	{"qemu", check_qemu},	      {"guest image", check_image},
-	{"kvm", check_kvm},	      {"seccomp", check_seccomp},
-	{"landlock", check_landlock}, {"scratch space", check_scratch},
+	{"qemu", check_qemu},
+	{"guest image", check_image},
+	{"kvm", check_kvm},
+	{"seccomp", check_seccomp},
+	{"landlock", check_landlock},
+	{"lazy inputs", check_lazy_inputs},
+	{"scratch space", check_scratch},
 	{"test job", check_test_job},
 };
 

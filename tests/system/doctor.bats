@@ -7,7 +7,7 @@ load helper
 	jobvm doctor --json >doctor.json
 	[ "$(jq -r .can_run_jobs doctor.json)" = true ]
 	[ "$(jq -r '.checks | map(.check) | join(" ")' doctor.json)" = \
-		"qemu guest image kvm seccomp landlock scratch space test job" ]
+		"qemu guest image kvm seccomp landlock lazy inputs scratch space test job" ]
 }
 
 @test "doctor names what is missing and the command that mends it" {
@@ -16,6 +16,8 @@ load helper
 	[[ "$output" == *"apt-get install qemu-system-x86"* ]]
 	run --separate-stderr -125 jobvm doctor --image nowhere
 	[[ "$output" == *"guest image    missing"*"jobvm image build"* ]]
+	JOBVM_NBDKIT=/nowhere run --separate-stderr -0 jobvm doctor
+	[[ "$output" == *"lazy inputs    note"*"/nowhere"*"apt-get install nbdkit"* ]]
 	TMPDIR=/nowhere run --separate-stderr -125 jobvm doctor
 	[[ "$output" == *"scratch space  missing"*"/nowhere"* ]]
 }
