@@ -426,9 +426,33 @@ damage() {
 	all_good
 }
 
+@test "a server that says nothing any more is left for the next one" {
+	serve_tree
+	mkfifo live
+	fetch_disk timeout=700 -- pause at source 0 1 pause all source <live >out &
+	job=$!
+	exec 7>live
+	until grep -q paused out; do :; done
+	silent=$(cat s.pid)
+	kill -STOP "$silent"
+	rm s.sock
+	server "$serve" input="$BATS_FILE_TMPDIR/tree/"
+	echo >&7
+	until [ "$(grep -c paused out)" -eq 2 ]; do :; done
+	perl -e 'select(undef, undef, undef, 1.5)'
+	echo >&7
+	wait "$job"
+	kill -KILL "$silent"
+	exec 7>&-
+	output=$(grep -v failed=1 out)
+	all_good
+	[ "$(value reconnects)" -ge 1 ]
+}
+
 @test "another tree at the same address is an error for all that is not cached" {
 	serve_tree
-	mkdir -p other
+	# Of the same size.
+	cp -a "$BATS_FILE_TMPDIR/tree" other
 	head -c 16777216 /dev/urandom >other/large
 	mkfifo live
 	read -r first count < <(file_blocks large)
