@@ -9,6 +9,8 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "fsimage/copy.h"
+
 struct merge_tree merge_tree_at(int directory_fd, const char *directory)
 {
 	return (struct merge_tree){
@@ -82,34 +84,19 @@ bool merge_tree_points_to(struct merge_tree *tree, const char *path, const char 
 
 #define PIECE_BYTES (1 << 16)
 
-static ssize_t read_full(int fd, char *bytes)
-{
-	size_t done = 0;
-
-	while (done < PIECE_BYTES) {
-		ssize_t got = read(fd, bytes + done, PIECE_BYTES - done);
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got < 0)
-			return -1;
-		if (got == 0)
-			break;
-		done += (size_t)got;
-	}
-	return (ssize_t)done;
-}
-
 static bool same_bytes(int a_fd, int b_fd)
 {
 	static char a[PIECE_BYTES], b[PIECE_BYTES];
-	ssize_t length;
+	int64_t length;
 
-	do {
-		length = read_full(a_fd, a);
-		if (length < 0 || read_full(b_fd, b) != length || memcmp(a, b, (size_t)length) != 0)
+	for (uint64_t done = 0;; done += (uint64_t)length) {
+		length = read_at(a_fd, a, PIECE_BYTES, done);
+		if (length < 0 || read_at(b_fd, b, PIECE_BYTES, done) != length ||
+		    memcmp(a, b, (size_t)length) != 0)
 			return false;
-	} while (length > 0);
-	return true;
+		if (length == 0)
+			return true;
+	}
 }
 
 static int open_file(const struct merge_tree *tree, const char *path)

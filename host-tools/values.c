@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -35,6 +36,18 @@ void strings_take(struct strings *strings, char *text)
 	}
 	strings->items[strings->count++] = text;
 	strings->items[strings->count] = NULL;
+}
+
+void strings_format(struct strings *strings, const char *format, ...)
+{
+	va_list values;
+	char *text;
+
+	va_start(values, format);
+	if (vasprintf(&text, format, values) < 0)
+		text = NULL;
+	va_end(values);
+	strings_take(strings, memory_or_exit(text));
 }
 
 void *list_room(void *items, size_t count, size_t *capacity, size_t item_bytes)

@@ -32,6 +32,9 @@ void *list_room(void *items, size_t count, size_t *capacity, size_t item_bytes);
 void strings_add(struct strings *strings, const char *text);
 /* Appends TEXT itself, which was allocated and now belongs to STRINGS. */
 void strings_take(struct strings *strings, char *text);
+/* Appends what printf(3) would make of it. */
+void strings_format(struct strings *strings, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
 void strings_clear(struct strings *strings);
 
 /*

@@ -7,7 +7,6 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -58,25 +57,10 @@ static void close_fd(int *fd)
 
 /* --- what it is told --- */
 
-static void add(struct strings *arguments, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
-
-static void add(struct strings *arguments, const char *format, ...)
-{
-	va_list values;
-	char *text;
-
-	va_start(values, format);
-	if (vasprintf(&text, format, values) < 0)
-		text = NULL;
-	va_end(values);
-	strings_take(arguments, memory_or_exit(text));
-}
-
 static void add_fd(struct strings *arguments, const char *key, int fd)
 {
 	if (fd >= 0)
-		add(arguments, "%s=%d", key, fd);
+		strings_format(arguments, "%s=%d", key, fd);
 }
 
 /* A server of ours, behind a descriptor, is the same whatever its number is. */
@@ -89,7 +73,7 @@ static int add_origin(struct launch *launch, struct error *error)
 		return 0;
 	if (digest_bytes(from, strlen(from), hex, error))
 		return -1;
-	add(&launch->arguments, "origin=%.32s", hex);
+	strings_format(&launch->arguments, "origin=%.32s", hex);
 	return 0;
 }
 
@@ -98,21 +82,21 @@ static int build_arguments(struct launch *launch, struct error *error)
 	const struct fetch_options *options = launch->options;
 	struct strings *arguments = &launch->arguments;
 
-	add(arguments, "%s", launch->program);
-	add(arguments, "--single");
-	add(arguments, "--foreground");
-	add(arguments, "--log=stderr");
-	add(arguments, "%s", launch->plugin);
-	add(arguments, "uri=%s", options->from);
-	add(arguments, "policy=%s", options->policy == FETCH_FILE ? "file" : "block");
-	add(arguments, "timeout-ms=%" PRIu64, options->timeout_ms);
-	add(arguments, "cache-max-bytes=%" PRIu64, options->cache_max_bytes);
+	strings_format(arguments, "%s", launch->program);
+	strings_format(arguments, "--single");
+	strings_format(arguments, "--foreground");
+	strings_format(arguments, "--log=stderr");
+	strings_format(arguments, "%s", launch->plugin);
+	strings_format(arguments, "uri=%s", options->from);
+	strings_format(arguments, "policy=%s", options->policy == FETCH_FILE ? "file" : "block");
+	strings_format(arguments, "timeout-ms=%" PRIu64, options->timeout_ms);
+	strings_format(arguments, "cache-max-bytes=%" PRIu64, options->cache_max_bytes);
 	if (launch->cache[0])
-		add(arguments, "cache=%s", launch->cache);
+		strings_format(arguments, "cache=%s", launch->cache);
 	if (launch->certificates[0])
-		add(arguments, "tls-certificates=%s", launch->certificates);
+		strings_format(arguments, "tls-certificates=%s", launch->certificates);
 	if (options->identity)
-		add(arguments, "identity=%s", options->identity);
+		strings_format(arguments, "identity=%s", options->identity);
 	add_fd(arguments, "state-fd", launch->state_fd);
 	add_fd(arguments, "trace-fd", launch->trace_fd);
 	add_fd(arguments, "status-fd", launch->status_fd);

@@ -6,7 +6,6 @@
 #include <limits.h>
 #include <poll.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,21 +31,6 @@
 
 /* --- the command line --- */
 
-static void add(struct strings *arguments, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
-
-static void add(struct strings *arguments, const char *format, ...)
-{
-	va_list values;
-	char *text;
-
-	va_start(values, format);
-	if (vasprintf(&text, format, values) < 0)
-		text = NULL;
-	va_end(values);
-	strings_take(arguments, memory_or_exit(text));
-}
-
 /* In full, for the server may not start where we are. */
 static int add_inputs(struct strings *arguments, const struct serve_options *options,
 		      struct error *error)
@@ -60,13 +44,13 @@ static int add_inputs(struct strings *arguments, const struct serve_options *opt
 		const char *below = options->directory;
 
 		if (*path == '/')
-			add(arguments, "input=%s", path);
+			strings_format(arguments, "input=%s", path);
 		else if (below && *below == '/')
-			add(arguments, "input=%s/%s", below, path);
+			strings_format(arguments, "input=%s/%s", below, path);
 		else if (below && strcmp(below, ".") != 0)
-			add(arguments, "input=%s/%s/%s", directory, below, path);
+			strings_format(arguments, "input=%s/%s/%s", directory, below, path);
 		else
-			add(arguments, "input=%s/%s", directory, path);
+			strings_format(arguments, "input=%s/%s", directory, path);
 	}
 	return 0;
 }
@@ -80,24 +64,24 @@ static int build_arguments(struct strings *arguments, const struct serve_options
 		return -1;
 	if (find_part(PLUGIN, plugin, sizeof(plugin)))
 		return error_set(error, PLUGIN " is not beside jobvm, or not installed");
-	add(arguments, "%s", program);
-	add(arguments, "--foreground");
-	add(arguments, "--readonly");
+	strings_format(arguments, "%s", program);
+	strings_format(arguments, "--foreground");
+	strings_format(arguments, "--readonly");
 	/* Our own clients come and go as their jobs do, which is nothing to tell of. */
-	add(arguments, "--log=%s", is_private ? "null" : "stderr");
+	strings_format(arguments, "--log=%s", is_private ? "null" : "stderr");
 	if (options->tls_certificates) {
-		add(arguments, "--tls=require");
-		add(arguments, "--tls-verify-peer");
-		add(arguments, "--tls-certificates=%s", options->tls_certificates);
+		strings_format(arguments, "--tls=require");
+		strings_format(arguments, "--tls-verify-peer");
+		strings_format(arguments, "--tls-certificates=%s", options->tls_certificates);
 	} else {
-		add(arguments, "--tls=off");
+		strings_format(arguments, "--tls=off");
 	}
-	add(arguments, "--filter=limit");
-	add(arguments, "%s", plugin);
-	add(arguments, CONNECTIONS_MAX);
-	add(arguments, "ready-fd=%d", CHILD_READY_FD);
-	add(arguments, "uid=%u", options->uid);
-	add(arguments, "gid=%u", options->gid);
+	strings_format(arguments, "--filter=limit");
+	strings_format(arguments, "%s", plugin);
+	strings_format(arguments, CONNECTIONS_MAX);
+	strings_format(arguments, "ready-fd=%d", CHILD_READY_FD);
+	strings_format(arguments, "uid=%u", options->uid);
+	strings_format(arguments, "gid=%u", options->gid);
 	return add_inputs(arguments, options, error);
 }
 
