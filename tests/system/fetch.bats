@@ -281,8 +281,10 @@ damage() {
 @test "damage is mended: the run after it fetches nothing" {
 	serve_tree
 	fetch_disk -- all source
-	file=$(find cache -type f | sort | head -n 1)
-	printf damaged | dd of="$file" bs=1 seek=$((32768 + 40960)) conv=notrunc status=none
+	read -r first _ < <(file_blocks large)
+	file=$(echo cache/*/"$(printf %08x $((first / 4096)))")
+	printf damaged | dd of="$file" bs=1 seek=$((32768 + first % 4096 * 4096)) conv=notrunc \
+		status=none
 	run --separate-stderr fetch_disk -- all source
 	all_good
 	[ "$(value cache_damaged)" -eq 1 ]
