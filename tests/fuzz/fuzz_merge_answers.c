@@ -113,7 +113,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 	struct error error = {""};
 
 	fuzz_answers_set(bytes, size);
-	if (merge_plan_read(&work.plan, &disk, -1, &error)) {
+	if (merge_plan_read(&work.plan, &disk, &error)) {
 		FUZZ_CHECK(error.text[0]);
 		merge_plan_free(&work.plan);
 		return 0;
