@@ -93,9 +93,8 @@ static int read_with_inputs(const struct execution *execution, struct input_disk
 	if (inputs_fd < 0)
 		return -1;
 	disk_close(disk);
-	int failed = disk_read(disk, execution->disk_fd, inputs_fd, execution->disk_name,
-			       DISK_RESULTS, error);
-	return failed;
+	return disk_read(disk, execution->disk_fd, inputs_fd, execution->disk_name, DISK_RESULTS,
+			 error);
 }
 
 static void read_disk(const struct execution *execution, struct input_disk *inputs,

@@ -6,9 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
-/* What an NFS client would call a major timeout; and what a cache may take of a disk unasked. */
-#define FETCH_TIMEOUT_MS  60000
-#define FETCH_CACHE_BYTES (10ULL << 30)
+#include "host-tools/lazy/fetch.h"
 
 void job_init(struct job *job)
 {
@@ -17,7 +15,8 @@ void job_init(struct job *job)
 		.directory = memory_or_exit(strdup(".")),
 		.transfer_executable = true,
 		.input_max_bytes = RECORD_UNSET,
-		.fetch = {.timeout_ms = FETCH_TIMEOUT_MS, .cache_max_bytes = FETCH_CACHE_BYTES},
+		.fetch = {.timeout_ms = FETCH_TIMEOUT_DEFAULT_MS,
+			  .cache_max_bytes = FETCH_CACHE_DEFAULT_BYTES},
 	};
 }
 

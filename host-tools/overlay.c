@@ -147,6 +147,11 @@ static bool upper_is_directory(const struct overlay_entry *entry)
 	return entry->in_upper && !entry->whiteout && S_ISDIR(entry->upper.mode);
 }
 
+static bool lower_is_directory(const struct overlay_entry *entry)
+{
+	return entry->in_lower && S_ISDIR(entry->lower.mode);
+}
+
 /* Puts the entries BELOW under those of LISTING, which hide them but for directories' contents. */
 static int add_below(struct listing *listing, const struct listing *below, struct error *error)
 {
@@ -184,7 +189,7 @@ static int list_lower(struct walk *w, const struct overlay_entry *directory,
 	struct listing below = {.count = 0};
 	int failed;
 
-	if (!S_ISDIR(directory->lower.mode) || !directory->in_lower)
+	if (!lower_is_directory(directory))
 		return 0;
 	if (directory->lower_on_inputs)
 		return list_on_inputs(w, directory->lower.inode, listing);
@@ -194,11 +199,6 @@ static int list_lower(struct walk *w, const struct overlay_entry *directory,
 			 add_below(listing, &below, w->error);
 	free_listing(&below);
 	return failed ? -1 : 0;
-}
-
-static bool lower_is_directory(const struct overlay_entry *entry)
-{
-	return entry->in_lower && S_ISDIR(entry->lower.mode);
 }
 
 /* Whether what the lower directory holds still shows through. */

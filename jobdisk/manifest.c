@@ -10,7 +10,7 @@
 #define REQUIRED     .required = true
 
 static const char *const user_words[] = {"job", "root", NULL};
-static const char *const fetch_words[] = {"eager", "block", "file", NULL};
+const char *const manifest_fetch_words[] = {"eager", "block", "file", NULL};
 static const char *const overflow_words[] = {"truncate", "kill", NULL};
 static const char *const outputs_words[] = {"changed", "declared", NULL};
 static const char *const when_words[] = {"ON_EXIT", "ON_EXIT_OR_EVICT", "ON_SUCCESS", NULL};
@@ -36,7 +36,7 @@ static const struct record_key manifest_keys[] = {
 	{KEY("core_max_bytes", RECORD_UINT, core_max_bytes), REQUIRED, .max = ANY},
 	{KEY("stack_max_bytes", RECORD_UINT, stack_max_bytes), .max = ANY},
 	{KEY("checkpoint_exit_code", RECORD_UINT, checkpoint_exit_code), .max = 255},
-	{KEY("fetch", RECORD_WORD, fetch), REQUIRED, .words = fetch_words},
+	{KEY("fetch", RECORD_WORD, fetch), REQUIRED, .words = manifest_fetch_words},
 	{KEY("outputs", RECORD_WORD, outputs), REQUIRED, .words = outputs_words},
 	{KEY("transfer_output", RECORD_LIST, transfer_outputs)},
 	{KEY("transfer_output_remap", RECORD_LIST, transfer_output_remaps)},

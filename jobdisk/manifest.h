@@ -13,6 +13,7 @@
 
 enum manifest_user { USER_JOB, USER_ROOT };
 enum manifest_fetch { FETCH_EAGER, FETCH_BLOCK, FETCH_FILE };
+extern const char *const manifest_fetch_words[]; /* for each, then NULL */
 enum output_overflow { OVERFLOW_TRUNCATE, OVERFLOW_KILL };
 enum output_selection { OUTPUTS_CHANGED, OUTPUTS_DECLARED };
 enum transfer_time { TRANSFER_ON_EXIT, TRANSFER_ON_EXIT_OR_EVICT, TRANSFER_ON_SUCCESS };

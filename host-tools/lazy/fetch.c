@@ -88,7 +88,7 @@ static int build_arguments(struct launch *launch, struct error *error)
 	strings_format(arguments, "--log=stderr");
 	strings_format(arguments, "%s", launch->plugin);
 	strings_format(arguments, "uri=%s", options->from);
-	strings_format(arguments, "policy=%s", options->policy == FETCH_FILE ? "file" : "block");
+	strings_format(arguments, "policy=%s", manifest_fetch_words[options->policy]);
 	strings_format(arguments, "timeout-ms=%" PRIu64, options->timeout_ms);
 	strings_format(arguments, "cache-max-bytes=%" PRIu64, options->cache_max_bytes);
 	if (launch->cache[0])

@@ -16,6 +16,7 @@
 #include "jobdisk/manifest.h"
 
 #define FETCH_IDENTITY_BYTES	    65 /* 64 hexadecimal digits and a NUL */
+/* What a cache may take of a disk unasked; and what an NFS client would call a major timeout. */
 #define FETCH_CACHE_DEFAULT_BYTES   (10ULL << 30)
 #define FETCH_TIMEOUT_DEFAULT_MS    60000
 #define FETCH_METADATA_MAX_BYTES    (4ULL << 30)

@@ -10,9 +10,6 @@
 #include "host-tools/message.h"
 #include "jobdisk/layout.h"
 
-static const char *const policy_words[] = {
-	[FETCH_EAGER] = "eager", [FETCH_BLOCK] = "block", [FETCH_FILE] = "file"};
-
 bool input_disk_has_inputs(const struct job *job)
 {
 	return job->manifest.fetch != FETCH_EAGER && !job->fetch.from;
@@ -152,10 +149,10 @@ json_t *input_disk_report(const struct input_disk *disk)
 	if (!disk->is_fetching)
 		return NULL;
 	/* What a hostile server said need not be UTF-8. */
-	json_t *object =
-		json_pack("{s:s, s:s?, s:s, s:o}", "policy", policy_words[disk->manifest->fetch],
-			  "from", disk->job->fetch.from, "identity", disk->fetch.identity,
-			  "problem", s->problem[0] ? jsontext_new(s->problem) : json_null());
+	json_t *object = json_pack(
+		"{s:s, s:s?, s:s, s:o}", "policy", manifest_fetch_words[disk->manifest->fetch],
+		"from", disk->job->fetch.from, "identity", disk->fetch.identity, "problem",
+		s->problem[0] ? jsontext_new(s->problem) : json_null());
 	for (size_t i = 0; object && i < sizeof(counts) / sizeof(counts[0]); i++)
 		json_object_set_new(object, counts[i].name,
 				    json_integer((json_int_t)counts[i].number));
