@@ -111,20 +111,20 @@ int input_disk_take(struct input_disk *disk, int *fd, uint64_t *bytes, struct er
 	return 0;
 }
 
-int input_disk_finish(struct input_disk *disk, struct error *error)
+void input_disk_finish(struct input_disk *disk)
 {
-	struct error ignored;
+	const char *trace_path = disk->job->fetch.trace_path;
+	struct error error;
 
 	if (!disk->is_fetching)
-		return 0;
+		return;
 	/* However it ended: it has served until the VM's end. */
-	fetch_finish(&disk->fetch, &disk->summary, &ignored);
+	fetch_finish(&disk->fetch, &disk->summary, &error);
 	if (disk->summary.errors > 0)
 		message_warning("%" PRIu64 " reads of the inputs failed: %s", disk->summary.errors,
 				disk->summary.problem);
-	if (!disk->job->fetch.trace_path)
-		return 0;
-	return fetch_trace(&disk->fetch, disk->job->fetch.trace_path, error);
+	if (trace_path && fetch_trace(&disk->fetch, trace_path, &error))
+		message_warning("there is no trace: %s", error.text);
 }
 
 int input_disk_metadata(struct input_disk *disk, struct error *error)

@@ -43,9 +43,9 @@ int input_disk_take(struct input_disk *disk, int *fd, uint64_t *bytes, struct er
 
 /*
  * After the VM's end: ends what fetches, and warns of reads that failed. The trace is written where
- * the job wants one. 0, or -1 with ERROR set.
+ * the job wants one; that it cannot be is a warning too.
  */
-int input_disk_finish(struct input_disk *disk, struct error *error);
+void input_disk_finish(struct input_disk *disk);
 
 /* After that: what is known of it, for the report; NULL for a job that fetches nothing. */
 json_t *input_disk_report(const struct input_disk *disk);

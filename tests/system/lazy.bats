@@ -324,3 +324,33 @@ change_and_read() {
 	run --separate-stderr -2 jobvm pack --fetch block --prefetch trace -o job2.img -- true
 	says "--from names it"
 }
+
+@test "a trace that cannot be written costs the trace, and not the job's results" {
+	make_tree
+	run --separate-stderr -3 jobvm run -o out --fetch block --trace nowhere/trace -i tree/ -- \
+		sh -c 'cat first; echo new >new; exit 3'
+	prints first
+	says nowhere/trace
+	[ "$(cat out/output/new)" = new ]
+}
+
+@test "a server that goes when the job has read costs the knowledge of what was there, and no result" {
+	make_tree
+	"$build/jobvm" serve tree --listen "unix:$PWD/socket" 2>served &
+	server_pid=$!
+	until grep -q serving served; do kill -0 $server_pid; done
+	start_job -o out --fetch block --from "nbd+unix:///?socket=$PWD/socket" --fetch-timeout 1 -- sh -c '
+		cat first
+		head -c 3000000 /dev/zero
+		echo new >>first'
+	kill -KILL $server_pid
+	wait $server_pid || true
+	tail -n 1 <&7 >rest
+	end_job
+	cat stderr
+	[ "$code" -eq 0 ]
+	[ "$(cat out/output/first)" = $'first\nnew' ]
+	[ "$(report .status)" = completed ]
+	[ "$(report '.outputs.created[].path')" = first ]
+	grep -q "warning:.*counts as created" stderr
+}
