@@ -194,7 +194,7 @@ change_and_read() {
 	make_tree
 	start_job -o out --fetch block -i tree/ -- sh -c '
 		echo started
-		head -c 3000000 /dev/zero
+		head -c 30000000 /dev/zero
 		echo
 		cat numbers >read; echo $?; cat first'
 	[ "$first_line" = started ]
@@ -341,7 +341,7 @@ change_and_read() {
 	until grep -q serving served; do kill -0 $server_pid; done
 	start_job -o out --fetch block --from "nbd+unix:///?socket=$PWD/socket" --fetch-timeout 1 -- sh -c '
 		cat first
-		head -c 3000000 /dev/zero
+		head -c 30000000 /dev/zero
 		echo new >>first'
 	kill -KILL $server_pid
 	wait $server_pid || true
