@@ -34,11 +34,12 @@ WARNINGS := -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototy
 HARDENED := -fstack-protector-strong -fstack-clash-protection -fcf-protection \
 	-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
 
-HOST_PACKAGES := ext2fs e2p blkid uuid libcrypto jansson libkmod libarchive zlib libseccomp libxxhash
+HOST_PACKAGES := ext2fs e2p blkid uuid libcrypto jansson libkmod libarchive zlib libseccomp libxxhash \
+	libzstd
 # What a host needs to build and to run, and what the tests need on top.
 BUILD_DEBS := gcc libc6-dev make pkg-config musl-tools linux-libc-dev libext2fs-dev libblkid-dev \
 	uuid-dev libssl-dev libjansson-dev libkmod-dev libarchive-dev zlib1g-dev \
-	libseccomp-dev qemu-system-x86 nbdkit nbdkit-plugin-dev libnbd-dev libxxhash-dev
+	libseccomp-dev qemu-system-x86 nbdkit nbdkit-plugin-dev libnbd-dev libxxhash-dev libzstd-dev
 TEST_DEBS := bats parallel jq e2fsprogs libcmocka-dev sudo mandoc procps debootstrap git bindfs \
 	attr strace xfsprogs umoci mmdebstrap fakeroot fakechroot xz-utils zstd bzip2 disorderfs rsync \
 	libnbd-bin gnutls-bin iproute2
@@ -65,7 +66,7 @@ init_cflags := -std=gnu11 -D_GNU_SOURCE -I. -Os -g $(WARNINGS) $(HARDENED) -fcf-
 	-idirafter /usr/include/x86_64-linux-gnu
 init_ldflags := -static -Wl,--gc-sections,-z,relro,-z,now,-z,noexecstack -s
 
-ROOMS      := jobdisk fsimage imagebuilder host-tools host-tools/vmm host-tools/lazy
+ROOMS      := jobdisk fsimage imagebuilder host-tools host-tools/vmm host-tools/lazy host-tools/suspend
 host_src   := $(foreach room,$(ROOMS),$(wildcard $(room)/*.c))
 init_src   := $(wildcard init/*.c jobdisk/*.c)
 unit_src   := $(wildcard tests/unit/test_*.c)

@@ -23,12 +23,12 @@
 /* The test job fits on a small disk; real ones may want more. */
 #define SCRATCH_WANTED_BYTES (1ULL << 30)
 
-enum state { GOOD, NOTE, BAD };
+enum verdict { GOOD, NOTE, BAD };
 
 static const char *const state_words[] = {[GOOD] = "ok", [NOTE] = "note", [BAD] = "missing"};
 
 struct finding {
-	enum state state;
+	enum verdict state;
 	char detail[1024];
 	const char *mend; /* the command or step that mends it; NULL: none */
 };
@@ -41,10 +41,10 @@ struct patient {
 	bool has_problem;
 };
 
-static void find(struct finding *finding, enum state state, const char *mend, const char *format,
+static void find(struct finding *finding, enum verdict state, const char *mend, const char *format,
 		 ...) __attribute__((format(printf, 4, 5)));
 
-static void find(struct finding *finding, enum state state, const char *mend, const char *format,
+static void find(struct finding *finding, enum verdict state, const char *mend, const char *format,
 		 ...)
 {
 	va_list values;

@@ -68,7 +68,7 @@ static void show_stage(void *context, const char *stage)
 static struct vm_options vm_options(const struct execution *execution,
 				    const struct manifest *manifest, const struct boot *boot)
 {
-	return (struct vm_options){
+	struct vm_options options = {
 		.qemu = {.image = &boot->image,
 			 .accel = boot->accel,
 			 .memory_bytes = execute_memory_bytes(manifest, &boot->image),
@@ -81,6 +81,11 @@ static struct vm_options vm_options(const struct execution *execution,
 		.heartbeat_timeout_ms = execution->timeouts.heartbeat_ms,
 		.on_stage = show_stage,
 	};
+
+	if (execution->suspension)
+		options.suspend =
+			suspension_handlers(execution->suspension, execution->disk_fd, manifest);
+	return options;
 }
 
 /*
@@ -153,6 +158,8 @@ static int start_inputs(const struct execution *execution, const struct manifest
 	*inputs = (struct inputs){.has_child = false};
 	if (!execution->digest_inputs)
 		return 0;
+	if (execution->suspension && suspension_inputs(execution->suspension, inputs))
+		return 0;
 	if (inputs_start(inputs, execution->disk_fd, execution->disk_name, error))
 		return -1;
 	return manifest->privileged ? inputs_finish(inputs, error) : 0;
@@ -186,10 +193,17 @@ static void report_inputs(const struct execution *execution, const struct manife
 
 static json_t *json_launch(const struct launch *launch)
 {
-	return json_pack("{s:s, s:s?, s:s?, s:b, s:I}", "kind", launch->cloned ? "clone" : "cold",
-			 "why", launch->cloned ? NULL : launch->why, "template",
+	const char *kind = launch->resumed ? "resumed" : launch->cloned ? "clone" : "cold";
+
+	return json_pack("{s:s, s:s?, s:s?, s:b, s:I}", "kind", kind, "why",
+			 launch->why[0] ? launch->why : NULL, "template",
 			 launch->cloned ? launch->template : NULL, "template_made",
 			 launch->template_made, "template_ms", (json_int_t)launch->template_ms);
+}
+
+bool execute_suspended(void)
+{
+	return outcome.suspended;
 }
 
 /* What an execution works with. */
@@ -216,11 +230,12 @@ static int run_vm(struct engine *e, struct error *error)
 	progress_show("%s", e->boot.image.release);
 	int failed = start_inputs(e->execution, e->manifest, &e->inputs, error);
 	if (!failed)
-		failed = launch_vm(&options, &e->input_disk, e->start, &outcome, &e->launch, error);
+		failed = launch_vm(&options, &e->input_disk, e->execution->suspension, e->start,
+				   &outcome, &e->launch, error);
 	e->ended_ms = now_ms();
 	end_inputs(&e->inputs, !failed && !execute_cancelled());
 	progress_clear();
-	if (!failed && e->start == START_CLONE && !e->launch.cloned)
+	if (!failed && e->start == START_CLONE && !e->launch.cloned && !e->launch.resumed)
 		message_warning("the VM is not a clone: %s", e->launch.why);
 	/* The commit point: until here what the guest wrote may be in the page cache only. */
 	if (!failed && fsync(e->execution->disk_fd))
@@ -245,7 +260,11 @@ static int conclude(struct engine *e, struct report *report, struct disk *disk, 
 		json_object_set_new(report->host, "fetch", input_disk_report(&e->input_disk));
 	report->manifest = e->manifest;
 	report->collect_from_ms = e->ended_ms;
-	if (outcome.clean)
+	if (e->execution->suspension)
+		suspension_report(e->execution->suspension, report->host);
+	if (outcome.status == STATUS_SUSPENDED && !outcome.clean)
+		report_decide(report, NULL);
+	else if (outcome.clean)
 		read_disk(e->execution, &e->input_disk, report, disk);
 	else
 		read_cut_off_disk(e->execution, &e->boot, report, disk);

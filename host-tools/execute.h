@@ -3,6 +3,7 @@
 #define HOST_TOOLS_EXECUTE_H
 
 #include "host-tools/report.h"
+#include "host-tools/suspension.h"
 #include "host-tools/timeouts.h"
 
 struct execution {
@@ -13,7 +14,9 @@ struct execution {
 		stderr_to_file; /* not passed through live: a file gets it at the end */
 	bool digest_inputs;	/* for a report that is kept, or a merge */
 	struct timeouts timeouts;
-	bool verbose;  /* show the guest's console afterwards */
+	bool verbose; /* show the guest's console afterwards */
+	/* How the job can be suspended, and whether it goes on; NULL: it cannot. */
+	struct suspension *suspension;
 	bool recovers; /* after an unclean end the disk's place is taken by a recovered copy */
 };
 
@@ -34,6 +37,9 @@ const struct log *execute_console(void);
 
 /* Why the last execution's end was asked for: our own stdout has no reader any more. */
 bool execute_output_closed(void);
+
+/* Whether its job was suspended, and its state is kept. */
+bool execute_suspended(void);
 
 /* Whether a signal to us ended it. */
 bool execute_cancelled(void);

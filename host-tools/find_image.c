@@ -26,7 +26,7 @@ static void beside_executable(const char *name, bool installed, char *path, size
 		snprintf(path, size, "%s/%s", directory, name);
 }
 
-static void in_user_data(const char *name, char *path, size_t size)
+void find_user_data(const char *name, char *path, size_t size)
 {
 	const char *data = getenv("XDG_DATA_HOME");
 	const char *home = getenv("HOME");
@@ -42,7 +42,7 @@ int find_part(const char *name, char *path, size_t size)
 	beside_executable(name, false, path, size);
 	if (access(path, F_OK) == 0)
 		return 0;
-	in_user_data(name, path, size);
+	find_user_data(name, path, size);
 	if (access(path, F_OK) == 0)
 		return 0;
 	beside_executable(name, true, path, size);

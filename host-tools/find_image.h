@@ -17,6 +17,9 @@ int find_image(const char *given, struct image *image, struct error *error);
  */
 int verify_image(const struct image *image, struct error *error);
 
+/* Where NAME is or would be in this user's data directory. */
+void find_user_data(const char *name, char *path, size_t size);
+
 /*
  * The directory for this user's cache, made if need be; an empty PATH if there can be none.
  */

@@ -4,9 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "host-tools/message.h"
 #include "host-tools/template.h"
+#include "host-tools/vmm/machine.h"
+#include "host-tools/vmm/tsc.h"
 
 int launch_choose(enum job_start wanted, struct error *error)
 {
@@ -20,10 +24,9 @@ int launch_choose(enum job_start wanted, struct error *error)
 	return error_set(error, "$JOBVM_START: '%.100s' is none of auto, clone, cold", word);
 }
 
-static int open_template(const struct vm_options *options, struct template *template,
-			 struct launch *launch, struct error *error)
+static struct template_wish wish_of(const struct vm_options *options)
 {
-	const struct template_wish wish = {
+	return (struct template_wish){
 		.image = options->qemu.image,
 		.accel = options->qemu.accel,
 		.memory_bytes = options->qemu.memory_bytes,
@@ -31,14 +34,25 @@ static int open_template(const struct vm_options *options, struct template *temp
 		.has_input_disk = options->qemu.has_input_disk,
 		.boot_timeout_ms = options->boot_timeout_ms,
 	};
+}
+
+static void name_template(const struct template *template, struct launch *launch)
+{
+	snprintf(launch->template, sizeof(launch->template), "%.*s/%s",
+		 PATH_MAX - DIGEST_HEX_BYTES - 1, template->place, template->facts.key);
+}
+
+static int open_template(const struct vm_options *options, struct template *template,
+			 struct launch *launch, struct error *error)
+{
+	const struct template_wish wish = wish_of(options);
 	uint64_t start_ms = now_ms();
 	int failed = template_open(&wish, TEMPLATE_IN_CACHE, template, error);
 
 	launch->template_ms = now_ms() - start_ms;
 	launch->template_made = template->made;
 	if (!failed)
-		snprintf(launch->template, sizeof(launch->template), "%.*s/%s",
-			 PATH_MAX - DIGEST_HEX_BYTES - 1, template->place, template->facts.key);
+		name_template(template, launch);
 	return failed;
 }
 
@@ -54,7 +68,8 @@ static int run(struct vm_options options, struct input_disk *inputs, struct vm_o
 
 /* 0 when the clone ran, whatever came of it; else ERROR says why there was none. */
 static int run_clone(const struct vm_options *options, struct input_disk *inputs,
-		     struct vm_outcome *outcome, struct launch *launch, struct error *error)
+		     struct suspension *suspension, struct vm_outcome *outcome,
+		     struct launch *launch, struct error *error)
 {
 	struct vm_options clone = *options;
 	struct template template;
@@ -66,7 +81,11 @@ static int run_clone(const struct vm_options *options, struct input_disk *inputs
 	clone.qemu.memory_fd = template.memory_fd;
 	clone.qemu.tsc_khz = template.facts.tsc_khz;
 	clone.state_fd = template.state_fd;
+	if (suspension)
+		suspension->template = &template;
 	int failed = run(clone, inputs, outcome, error);
+	if (suspension)
+		suspension->template = NULL;
 	if (!failed && outcome->not_restored) {
 		failed = error_set(error, "the clone did not come up: %s", outcome->message);
 		if (!outcome->killed_from_outside)
@@ -76,25 +95,96 @@ static int run_clone(const struct vm_options *options, struct input_disk *inputs
 	return failed;
 }
 
-int launch_vm(const struct vm_options *job_options, struct input_disk *inputs, enum job_start start,
-	      struct vm_outcome *outcome, struct launch *launch, struct error *error)
+static int open_device(const struct suspension *suspension, int *fd, struct error *error)
+{
+	*fd = memfd_create("state", MFD_CLOEXEC);
+	if (*fd < 0)
+		return error_errno(error, "make a file in memory");
+	if (state_device(suspension->state, *fd, error) == 0)
+		return 0;
+	close(*fd);
+	return error_prefix(error, "the state of %s", suspension->path);
+}
+
+/* The memory is the template's again, where it was, before the state's own comes over it. */
+static int resume(struct vm_options *options, struct input_disk *inputs,
+		  struct suspension *suspension, struct vm_outcome *outcome, struct launch *launch,
+		  struct error *error)
+{
+	const struct state_facts *facts = state_facts(suspension->state);
+	const struct template_wish wish = wish_of(options);
+	struct template template;
+
+	if (facts->template_key) {
+		if (template_find(&wish, facts->template_key, facts->template_memory_sha256,
+				  &template, error))
+			return -1;
+		name_template(&template, launch);
+		options->qemu.is_cloned = launch->cloned = true;
+		options->qemu.memory_fd = template.memory_fd;
+		suspension->template = &template;
+	}
+	int failed = open_device(suspension, &options->state_fd, error);
+	if (!failed) {
+		failed = run(*options, inputs, outcome, error);
+		close(options->state_fd);
+	}
+	suspension->template = NULL;
+	if (facts->template_key)
+		template_close(&template);
+	return failed;
+}
+
+static int run_resumed(const struct vm_options *options, struct input_disk *inputs,
+		       struct suspension *suspension, struct vm_outcome *outcome,
+		       struct launch *launch, struct error *error)
+{
+	struct vm_options resumed = *options;
+
+	progress_phase("resuming");
+	launch->resumed = true;
+	if (suspension_fit(suspension, &resumed.qemu, error))
+		return -1;
+	resumed.qemu.start = QEMU_RESUME;
+	if (resume(&resumed, inputs, suspension, outcome, launch, error))
+		return error_prefix(error, "%s cannot go on", suspension->path);
+	return outcome->not_restored
+		       ? error_set(error, "%s cannot go on: %s", suspension->path, outcome->message)
+		       : 0;
+}
+
+static int run_booted(struct vm_options options, struct input_disk *inputs,
+		      struct vm_outcome *outcome, struct error *error)
+{
+	const struct machine *machine = machine_find(options.qemu.image->machine);
+
+	progress_phase("booting");
+	progress_show("%s", options.qemu.image->release);
+	if (options.qemu.accel == ACCEL_TCG && machine->tcg_needs_tsc)
+		options.qemu.tsc_khz = tsc_measure_khz();
+	return run(options, inputs, outcome, error);
+}
+
+int launch_vm(const struct vm_options *job_options, struct input_disk *inputs,
+	      struct suspension *suspension, enum job_start start, struct vm_outcome *outcome,
+	      struct launch *launch, struct error *error)
 {
 	struct vm_options options = *job_options;
 	struct error why;
 
 	options.qemu.has_input_disk = inputs->is_fetching;
 	memset(launch, 0, sizeof(*launch));
+	if (suspension && suspension->state)
+		return run_resumed(&options, inputs, suspension, outcome, launch, error);
 	if (start == START_COLD) {
 		error_set(&why, "asked for");
 	} else if (start == START_AUTO && options.qemu.accel == ACCEL_KVM) {
 		error_set(&why, "clones with KVM have not been tried; --start clone asks for one");
-	} else if (run_clone(&options, inputs, outcome, launch, &why) == 0) {
+	} else if (run_clone(&options, inputs, suspension, outcome, launch, &why) == 0) {
 		launch->cloned = true;
 		return 0;
 	}
 	launch->template[0] = '\0';
-	progress_phase("booting");
-	progress_show("%s", options.qemu.image->release);
 	snprintf(launch->why, sizeof(launch->why), "%s", why.text);
-	return run(options, inputs, outcome, error);
+	return run_booted(options, inputs, outcome, error);
 }

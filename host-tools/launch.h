@@ -6,11 +6,12 @@
 
 #include "host-tools/job.h"
 #include "host-tools/lazy/input_disk.h"
+#include "host-tools/suspension.h"
 #include "host-tools/vmm/vm.h"
 
 /* How a VM came to be. */
 struct launch {
-	bool cloned;
+	bool cloned, resumed;
 	char template[PATH_MAX]; /* the directory of the clone's template; or "" */
 	bool template_made;	 /* for it, just now */
 	uint64_t template_ms;	 /* finding, checking or making the template took */
@@ -26,9 +27,11 @@ int launch_choose(enum job_start wanted, struct error *error);
 /*
  * Runs a VM as vm_run does, with INPUTS as its input disk where that is open. A template that
  * cannot be used, or whose clone does not come up, is no error: the VM is booted then, and LAUNCH
- * says why. Shows progress.
+ * says why. A job that SUSPENSION (NULL: none) says was suspended goes on, or it is an error.
+ * Shows progress.
  */
-int launch_vm(const struct vm_options *options, struct input_disk *inputs, enum job_start start,
-	      struct vm_outcome *outcome, struct launch *launch, struct error *error);
+int launch_vm(const struct vm_options *options, struct input_disk *inputs,
+	      struct suspension *suspension, enum job_start start, struct vm_outcome *outcome,
+	      struct launch *launch, struct error *error);
 
 #endif

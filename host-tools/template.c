@@ -39,6 +39,17 @@ static void add_processor(struct digest *digest)
 		digest_add(digest, registers, sizeof(registers[0]));
 }
 
+void template_processor(char name[TEMPLATE_PROCESSOR_BYTES])
+{
+	unsigned words[13] = {0}, signature[4] = {0};
+
+	for (unsigned leaf = 0; leaf < 3; leaf++)
+		__get_cpuid(0x80000002 + leaf, &words[4 * leaf], &words[4 * leaf + 1],
+			    &words[4 * leaf + 2], &words[4 * leaf + 3]);
+	__get_cpuid(1, &signature[0], &signature[1], &signature[2], &signature[3]);
+	snprintf(name, TEMPLATE_PROCESSOR_BYTES, "%s %x", (const char *)words, signature[0]);
+}
+
 /* QEMU's machine is what its program and its command line make it. */
 static char *describe(const struct template_wish *wish)
 {
@@ -362,6 +373,26 @@ int template_open(const struct template_wish *wish, enum template_place place,
 	if (result < 0)
 		result = make_at(cache, wish, key, template, error);
 	return result ? -1 : 0;
+}
+
+int template_find(const struct template_wish *wish, const char *key, const char *memory_sha256,
+		  struct template *template, struct error *error)
+{
+	char places[2][PATH_MAX] = {"", ""};
+
+	image_place(wish->image, places[0], sizeof(places[0]));
+	cache_place(places[1], sizeof(places[1]));
+	for (size_t i = 0; i < 2; i++) {
+		if (open_at(places[i], key, wish->image, template, error))
+			continue;
+		if (strcmp(template->facts.memory_sha256, memory_sha256) == 0)
+			return 0;
+		template_close(template);
+	}
+	return error_set(error,
+			 "the template %s that it is a clone of is not here (memory %.16s...): it "
+			 "must be in %s or %s",
+			 key, memory_sha256, places[0], places[1]);
 }
 
 void template_reject(const struct template *template, const char *reason)

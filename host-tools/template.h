@@ -65,6 +65,18 @@ void template_close(struct template *template);
  */
 void template_reject(const struct template *template, const char *reason);
 
+/*
+ * Opens the template KEY whose memory has that digest, wherever it is. Never makes one.
+ * 0, or -1 with ERROR set and nothing to close.
+ */
+int template_find(const struct template_wish *wish, const char *key, const char *memory_sha256,
+		  struct template *template, struct error *error);
+
+#define TEMPLATE_PROCESSOR_BYTES 65
+
+/* This processor's name and stepping, as far as they matter to a VM that was saved. */
+void template_processor(char name[TEMPLATE_PROCESSOR_BYTES]);
+
 /* The key for WISH. 0, or -1 with ERROR set. */
 int template_key(const struct template_wish *wish, char key[DIGEST_HEX_BYTES], struct error *error);
 

@@ -135,13 +135,12 @@ static int parse_stamp(const char *line, const char *word, struct timespec *now,
 }
 
 /*
- * NOW is when the host answered what was asked at guest.ready_ms. Where the answer took long to get
+ * NOW is when the host answered what was asked at ASKED_MS. Where the answer took long to get
  * here, as among many VMs that start at once, the clock would be late: the host is asked again.
  */
-static int set_clock(struct timespec *now, struct error *error)
+static int set_clock(struct timespec *now, uint64_t asked_ms, struct error *error)
 {
 	char line[CONTROL_LINE_BYTES], *rest;
-	uint64_t asked_ms = guest.ready_ms;
 
 	for (int i = 0; i < CLOCK_TRIES && monotonic_ms() - asked_ms > CLOCK_LATE_MS; i++) {
 		asked_ms = monotonic_ms();
@@ -156,19 +155,34 @@ static int set_clock(struct timespec *now, struct error *error)
 	return 0;
 }
 
+/* WORD, the time and a seed, which the host said after ASKED_MS. */
+static int take_hello(const char *line, const char *word, uint64_t asked_ms, struct error *error)
+{
+	unsigned char seed[CONTROL_SEED_BYTES];
+	struct timespec now;
+	char *digits;
+
+	if (parse_stamp(line, word, &now, &digits) || *digits != ' ')
+		return error_set(error, "the host's line is not '%s'", word);
+	if (decode_seed(digits + 1, seed, error) || feed_random_generator(seed, error))
+		return -1;
+	return set_clock(&now, asked_ms, error);
+}
+
 /*
  * The host's line gives this VM a clock and random numbers that no other VM has. The kernel makes
  * its boot id when it is first read, which nothing may do before this.
  */
 int make_unique(struct error *error)
 {
-	unsigned char seed[CONTROL_SEED_BYTES];
-	struct timespec now;
-	char *digits;
+	return take_hello(guest.hello, CONTROL_HELLO, guest.ready_ms, error);
+}
 
-	if (parse_stamp(guest.hello, CONTROL_HELLO, &now, &digits) || *digits != ' ')
-		return error_set(error, "the host's first line is not '" CONTROL_HELLO "'");
-	if (decode_seed(digits + 1, seed, error) || feed_random_generator(seed, error))
+int serve_control(struct error *error)
+{
+	char line[CONTROL_LINE_BYTES];
+
+	if (control_receive(line, sizeof(line), error))
 		return -1;
-	return set_clock(&now, error);
+	return take_hello(line, CONTROL_RESUMED, monotonic_ms(), error);
 }

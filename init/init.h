@@ -108,6 +108,8 @@ int wait_disk_size(const char *device, struct error *error);
 void control_send(const char *word, const char *argument);
 /* Reads one line from the host, without its newline. */
 int control_receive(char *line, size_t size, struct error *error);
+/* Takes what the host says while the job runs: that the VM was suspended, and goes on. */
+int serve_control(struct error *error);
 /*
  * Runs WORK, which may wait for a slow disk, in a child while PID 1 keeps talking: the host takes
  * silence for death. Returns what WORK does, 0 or an errno, or why there was no child.

@@ -26,7 +26,7 @@ static const struct stage stages[] = {
 	{"prepare_job", prepare_job, false},
 	{"wait_job_disk", wait_job_disk, false},
 	{"make_unique", make_unique, false},
-	{"mount_job_disk", mount_job_disk, true},
+	{CONTROL_MOUNTING, mount_job_disk, true},
 	{"read_manifest", read_manifest, false},
 	{"mount_input_disk", mount_input_disk, false},
 	{"lay_out_workspace", lay_out_workspace, false},

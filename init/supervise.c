@@ -345,7 +345,7 @@ static bool is_over(void)
 	       !has_pending(&guest.out) && !has_pending(&guest.err);
 }
 
-static void wait_for_events(void)
+static int wait_for_events(struct error *error)
 {
 	struct pollfd sources[] = {
 		{.fd = guest.event_fd, .events = POLLIN},
@@ -353,10 +353,14 @@ static void wait_for_events(void)
 		{.fd = run.limit_timer_fd, .events = POLLIN},
 		stream_source(&guest.out),
 		stream_source(&guest.err),
+		{.fd = guest.control_fd, .events = POLLIN},
 	};
 
 	if (poll(sources, sizeof(sources) / sizeof(sources[0]), -1) < 0)
-		return;
+		return 0;
+	/* First of all: the job sees another clock as soon as it can. */
+	if (sources[5].revents & POLLIN && serve_control(error))
+		return -1;
 	if (sources[0].revents)
 		on_job_event();
 	if (sources[1].revents)
@@ -367,6 +371,7 @@ static void wait_for_events(void)
 		serve_stream(&guest.out);
 	if (sources[4].revents)
 		serve_stream(&guest.err);
+	return 0;
 }
 
 void close_job_files(void)
@@ -465,7 +470,8 @@ int supervise(struct error *error)
 		return error_errno(error, "make a timer");
 	arm_timer(run.alive_timer_fd, CONTROL_ALIVE_MS, CONTROL_ALIVE_MS);
 	while (!is_over())
-		wait_for_events();
+		if (wait_for_events(error))
+			return -1;
 	/* Returns when the kernel has killed and reaped all that the job left behind. */
 	waitpid(guest.namespace_pid, NULL, 0);
 	judge();

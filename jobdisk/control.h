@@ -15,15 +15,19 @@
  */
 #define CONTROL_HELLO	   "hello"
 #define CONTROL_SEED_BYTES 32
+/* host to guest, as often as a suspended VM goes on: "resumed SECONDS NANOSECONDS SEED", like hello
+ */
+#define CONTROL_RESUMED	   "resumed"
 /* host to guest, in answer to each "clock": "time SECONDS NANOSECONDS", that of sending */
 #define CONTROL_TIME	   "time"
 
 /* guest to host */
-#define CONTROL_STAGE	  "stage"   /* stage NAME: PID 1 enters a stage */
-#define CONTROL_READY	  "ready"   /* PID 1 waits for the host's hello */
-#define CONTROL_CLOCK	  "clock"   /* PID 1 waits for the host's time */
-#define CONTROL_ALIVE	  "alive"   /* every CONTROL_ALIVE_MS */
-#define CONTROL_STARTED	  "started" /* the job runs; its clock starts */
+#define CONTROL_STAGE	  "stage"	   /* stage NAME: PID 1 enters a stage */
+#define CONTROL_MOUNTING  "mount_job_disk" /* the stage at which the job disk is first written */
+#define CONTROL_READY	  "ready"	   /* PID 1 waits for the host's hello */
+#define CONTROL_CLOCK	  "clock"	   /* PID 1 waits for the host's time */
+#define CONTROL_ALIVE	  "alive"	   /* every CONTROL_ALIVE_MS */
+#define CONTROL_STARTED	  "started"	   /* the job runs; its clock starts */
 #define CONTROL_ENDED	  "ended" /* ended OUT ERR: the job has; so many bytes went to the ports */
 #define CONTROL_FATAL	  "fatal" /* fatal STAGE MESSAGE...: PID 1 gives up */
 #define CONTROL_UNMOUNTED "unmounted" /* nothing more will be written: the VM may go */

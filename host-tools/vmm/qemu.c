@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -36,7 +37,9 @@ struct arguments {
 
 /* The descriptors that QEMU inherits, by their numbers here. */
 struct inherited {
-	int kernel_fd, initrd_fd, root_fd, job_disk_fd, input_fd, memory_fd, preload_fd;
+	int kernel_fd, initrd_fd, root_fd, job_disk_fd, input_fd, preload_fd;
+	int memory_fd; /* the file that QEMU is told to have its memory in, */
+	int mapped_fd; /* and the one that it gets a private copy of instead; or -1 */
 	int qmp_fd, control_fd, stdout_fd, stderr_fd, console_fd, log_fd;
 };
 
@@ -67,6 +70,11 @@ uint64_t qemu_memory_bytes(uint64_t wanted_bytes)
 	return (wanted_bytes + MIB - 1) / MIB * MIB;
 }
 
+static bool is_incoming(const struct qemu_options *options)
+{
+	return options->start == QEMU_RESTORE || options->start == QEMU_RESUME;
+}
+
 /* A template's memory is a file that its QEMU writes and clones copy from, page by page. */
 static void add_memory(struct arguments *a, const struct qemu_options *options,
 		       const struct inherited *fds)
@@ -75,12 +83,11 @@ static void add_memory(struct arguments *a, const struct qemu_options *options,
 
 	add(a, "-m");
 	add(a, "%" PRIu64 "M", memory_bytes / MIB);
-	if (options->start == QEMU_BOOT)
-		return;
 	add(a, "-object");
-	add(a, "memory-backend-file,id=memory,size=%" PRIu64 ",mem-path=/proc/self/fd/%d,share=%s",
-	    memory_bytes, fds->memory_fd, options->start == QEMU_SAVE ? "on" : "off");
-	if (options->start == QEMU_RESTORE) {
+	/* Only a template's is (preload/readonly.h). */
+	add(a, "memory-backend-file,id=memory,size=%" PRIu64 ",mem-path=/proc/self/fd/%d,share=on",
+	    memory_bytes, fds->memory_fd);
+	if (is_incoming(options)) {
 		add(a, "-incoming");
 		add(a, "defer");
 	}
@@ -100,8 +107,7 @@ static void add_machine(struct arguments *a, const struct qemu_options *options,
 	add(a, "-sandbox");
 	add(a, "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
 	add(a, "-machine");
-	add(a, "%s,%s,dump-guest-core=off%s", machine->name, machine->options,
-	    options->start == QEMU_BOOT ? "" : ",memory-backend=memory");
+	add(a, "%s,%s,dump-guest-core=off,memory-backend=memory", machine->name, machine->options);
 	/* Virtio 1.0 on the bus that defaults to the draft before it. */
 	add(a, "-global");
 	add(a, "virtio-mmio.force-legacy=false");
@@ -251,9 +257,10 @@ char *qemu_describe(const struct qemu_options *options)
 
 static int inherit(const struct inherited *fds)
 {
-	const int kept[] = {fds->kernel_fd,  fds->initrd_fd, fds->root_fd,    fds->job_disk_fd,
-			    fds->input_fd,   fds->memory_fd, fds->preload_fd, fds->qmp_fd,
-			    fds->control_fd, fds->stdout_fd, fds->stderr_fd,  fds->console_fd};
+	const int kept[] = {fds->kernel_fd, fds->initrd_fd,  fds->root_fd,   fds->job_disk_fd,
+			    fds->input_fd,  fds->memory_fd,  fds->mapped_fd, fds->preload_fd,
+			    fds->qmp_fd,    fds->control_fd, fds->stdout_fd, fds->stderr_fd,
+			    fds->console_fd};
 	int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
 	if (null_fd < 0 || dup2(null_fd, 0) < 0 || dup2(fds->log_fd, 1) < 0 ||
@@ -309,12 +316,10 @@ static int confine(const struct qemu_options *options, const struct inherited *f
 		{.path = options->accel == ACCEL_KVM ? "/dev/kvm" : "/dev/null",
 		 .access = CONFINE_READ_WRITE},
 		{.fd = fds->preload_fd, .access = CONFINE_READ},
-		{.fd = fds->memory_fd,
-		 .access = options->start == QEMU_SAVE ? CONFINE_READ_WRITE : CONFINE_READ},
+		{.fd = fds->memory_fd, .access = CONFINE_READ_WRITE},
 	};
-	/* The last two are for what there is with a template only. */
-	static const size_t unused[] = {[QEMU_BOOT] = 2, [QEMU_SAVE] = 0, [QEMU_RESTORE] = 0};
-	size_t count = sizeof(rules) / sizeof(rules[0]) - unused[options->start];
+	/* Only a template's memory is opened by its name. */
+	size_t count = sizeof(rules) / sizeof(rules[0]) - (options->start != QEMU_SAVE);
 
 	confine_network();
 	if (limit_resources(options, fds) || confine_user(kvm_group(options)))
@@ -322,18 +327,20 @@ static int confine(const struct qemu_options *options, const struct inherited *f
 	return confine_files(rules, count);
 }
 
-/* How a clone's QEMU is made to open its memory for reading (preload/readonly.c). */
+/* How a job's QEMU is made to have its memory for itself (preload/readonly.h). */
 struct preload {
-	char library[48], fd[48];
+	char library[48], opened[48], mapped[48];
 };
 
 static void add_preload(struct preload *preload, const struct inherited *fds, char **environment)
 {
 	snprintf(preload->library, sizeof(preload->library), "LD_PRELOAD=/proc/self/fd/%d",
 		 fds->preload_fd);
-	snprintf(preload->fd, sizeof(preload->fd), READONLY_VARIABLE "=%d", fds->memory_fd);
+	snprintf(preload->opened, sizeof(preload->opened), READONLY_VARIABLE "=%d", fds->memory_fd);
+	snprintf(preload->mapped, sizeof(preload->mapped), MAPPED_VARIABLE "=%d", fds->mapped_fd);
 	environment[0] = preload->library;
-	environment[1] = preload->fd;
+	environment[1] = preload->opened;
+	environment[2] = preload->mapped;
 }
 
 /* Never returns; what fails is said on the log. */
@@ -341,13 +348,17 @@ static void run_child(const struct qemu_options *options, const struct inherited
 		      struct arguments *arguments, pid_t parent)
 {
 	char *environment[] = {(char *)(uintptr_t) "PATH=/usr/bin:/bin",
-			       (char *)(uintptr_t) "LC_ALL=C", NULL, NULL, NULL};
+			       (char *)(uintptr_t) "LC_ALL=C",
+			       NULL,
+			       NULL,
+			       NULL,
+			       NULL};
 	struct preload preload = {.library = ""};
 	char program[PATH_MAX];
 	sigset_t none;
 
 	snprintf(program, sizeof(program), "%s", arguments->items[0]);
-	if (options->start == QEMU_RESTORE)
+	if (options->start != QEMU_SAVE)
 		add_preload(&preload, fds, environment + 2);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
@@ -386,18 +397,49 @@ static int open_image(const struct image *image, struct inherited *fds, struct e
 	return 0;
 }
 
-/* The library and the memory are for its QEMU alone; the caller's descriptor stays. */
-static int open_template(const struct qemu_options *options, struct inherited *fds,
-			 struct error *error)
+static bool is_clone(const struct qemu_options *options)
+{
+	return options->start == QEMU_RESTORE ||
+	       (options->start == QEMU_RESUME && options->is_cloned);
+}
+
+int qemu_open_mapped(const struct qemu_options *options, struct error *error)
+{
+	int fd = is_clone(options) ? fcntl(options->memory_fd, F_DUPFD_CLOEXEC, 3)
+				   : open("/dev/zero", O_RDWR | O_CLOEXEC);
+
+	return fd < 0 ? error_errno(error, "open the VM's memory") : fd;
+}
+
+/* A file of the right size, which stays empty: what it would hold, QEMU has for itself. */
+static int make_memory(const struct qemu_options *options, struct error *error)
+{
+	int fd = memfd_create("memory", MFD_CLOEXEC);
+
+	if (fd < 0 || ftruncate(fd, (off_t)qemu_memory_bytes(options->memory_bytes)))
+		return error_errno(error, "make the VM's memory");
+	return fd;
+}
+
+/* The memory of its own that a template's QEMU has it in, or the one that others copy. */
+static int open_memory(const struct qemu_options *options, struct inherited *fds,
+		       struct error *error)
 {
 	char path[PATH_MAX];
 
-	if (options->start == QEMU_BOOT)
-		return 0;
-	fds->memory_fd = options->memory_fd;
+	if (options->start == QEMU_SAVE || is_clone(options))
+		fds->memory_fd = fcntl(options->memory_fd, F_DUPFD_CLOEXEC, 3);
+	else
+		fds->memory_fd = make_memory(options, error);
+	if (fds->memory_fd < 0)
+		return -1;
 	if (find_part(READONLY_LIBRARY, path, sizeof(path)))
 		return error_set(error, READONLY_LIBRARY " is not beside jobvm, or not installed");
-	return open_file(path, &fds->preload_fd, error);
+	if (open_file(path, &fds->preload_fd, error))
+		return -1;
+	if (options->start != QEMU_SAVE)
+		fds->mapped_fd = qemu_open_mapped(options, error);
+	return options->start != QEMU_SAVE && fds->mapped_fd < 0 ? -1 : 0;
 }
 
 static int make_socket(int *ours, int *theirs, struct error *error)
@@ -434,7 +476,7 @@ static void close_inherited(const struct inherited *fds)
 {
 	const int ends[] = {fds->kernel_fd,  fds->initrd_fd,  fds->root_fd,   fds->preload_fd,
 			    fds->qmp_fd,     fds->control_fd, fds->stdout_fd, fds->stderr_fd,
-			    fds->console_fd, fds->log_fd};
+			    fds->console_fd, fds->log_fd,     fds->memory_fd, fds->mapped_fd};
 
 	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
 		close_fd(ends[i]);
@@ -482,9 +524,8 @@ int qemu_start(const struct qemu_options *options, struct qemu *qemu, struct err
 	fds.job_disk_fd = options->job_disk_fd;
 	if (options->has_input_disk)
 		fds.input_fd = options->input_fd;
-	int failed = open_image(options->image, &fds, error) ||
-		     open_template(options, &fds, error) || make_sockets(qemu, &fds, error) ||
-		     spawn(options, qemu, &fds, error);
+	int failed = open_image(options->image, &fds, error) || open_memory(options, &fds, error) ||
+		     make_sockets(qemu, &fds, error) || spawn(options, qemu, &fds, error);
 	close_inherited(&fds);
 	if (failed)
 		qemu_close(qemu);

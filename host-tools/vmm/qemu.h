@@ -17,6 +17,7 @@ enum qemu_start {
 	QEMU_BOOT,
 	QEMU_SAVE,    /* boots with its memory in a template's file */
 	QEMU_RESTORE, /* waits for a state that goes with a template's memory */
+	QEMU_RESUME,  /* waits for a suspended VM's memory and state */
 };
 
 struct qemu_options {
@@ -36,11 +37,13 @@ struct qemu_options {
 	bool recovery; /* PID 1 is only to mount the job disk and unmount it */
 	enum qemu_start start;
 	/*
-	 * Unless it boots: the template's memory, qemu_memory_bytes(memory_bytes) long. It must be
-	 * open for reading and writing to save, and may be read-only to restore: then QEMU's memory
-	 * is a private copy on write, and its process has no way to write the file.
+	 * To save, restore, or resume a clone: the template's memory,
+	 * qemu_memory_bytes(memory_bytes) long. It must be open for reading and writing to save,
+	 * and read-only else: then QEMU's memory is a private copy on write, and its process has no
+	 * way to write the file.
 	 */
 	int memory_fd;
+	bool is_cloned;		  /* to resume: its memory began as `memory_fd` */
 	uint64_t state_max_bytes; /* to save: no file grows beyond it */
 	/* That the guest is told where it needs it, or was when it was saved; 0: measured now. */
 	uint64_t tsc_khz;
@@ -57,6 +60,12 @@ struct qemu {
 
 /* The QEMU program: $JOBVM_QEMU or qemu-system-x86_64 in PATH. 0, or -1 with ERROR set. */
 int qemu_find(char *path, size_t size, struct error *error);
+
+/*
+ * Whose private mapping is the memory of a VM that was not saved as a template: `memory_fd`, or
+ * /dev/zero, opened for the caller, where it was booted. -1 with ERROR set.
+ */
+int qemu_open_mapped(const struct qemu_options *options, struct error *error);
 
 /* As much memory as QEMU gives a VM that is to have at least so much: whole MiB. */
 uint64_t qemu_memory_bytes(uint64_t wanted_bytes);

@@ -15,10 +15,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "host-tools/vmm/migration.h"
-#include "host-tools/vmm/qmp.h"
-#include "host-tools/vmm/tsc.h"
-#include "jobdisk/control.h"
+#include "host-tools/vmm/vm_work.h"
 
 /* How long the guest may take, after the job's own limit and grace, to end it. */
 #define HOST_DEADLINE_SLACK_MS 30000
@@ -31,54 +28,6 @@
 /* A pipe that polls writable takes this much without blocking (pipe(7), PIPE_BUF). */
 #define SAFE_WRITE_BYTES       4096
 
-/* One output stream of the job, from QEMU's port to our own file. */
-struct pump {
-	int in_fd, out_fd; /* in_fd is -1 after its end; out_fd is -1 for nowhere */
-	bool out_is_file;
-	uint64_t total_bytes, max_bytes;
-	uint64_t expected_bytes; /* as PID 1 said at the end */
-	size_t pending_start, pending_end;
-	char buffer[32768];
-};
-
-enum kill_reason {
-	KILL_NONE,
-	KILL_QUIT,	/* by QMP, after the disk was unmounted, or a probe's end */
-	KILL_BOOT,	/* no word in time */
-	KILL_SILENT,	/* no heartbeat */
-	KILL_DEADLINE,	/* the guest did not keep the job's limit */
-	KILL_JOB_LIMIT, /* allowed_job_duration */
-	KILL_DISK,	/* the host could not serve a disk */
-	KILL_FLOOD,	/* more output than PID 1 lets through */
-	KILL_OUTPUT,	/* stdout or stderr of our own could not be written */
-	KILL_RESTORE,	/* the clone did not come up */
-	KILL_CANCEL,
-};
-
-struct vm {
-	const struct vm_options *options;
-	struct vm_outcome *outcome;
-	struct qemu qemu;
-	struct qmp qmp;
-	struct migration migration; /* begun when migrating */
-	bool migrating;
-	struct tsc_mark tsc_mark;
-	struct timespec disk_time; /* the job disk's, just before a clone is told to begin */
-	struct pump out, err;
-	int signal_fd;
-	uint64_t start_ms, last_word_ms, quit_ms;
-	uint64_t reader_ms; /* spent waiting for our own reader, which is not the guest's time */
-	uint64_t waited_ms; /* run queue delay of QEMU's threads at the last word */
-	enum kill_reason kill_reason;
-	const struct pump *failed_output;
-	int output_errno;
-	bool qemu_ended, said_hello, unmounted, reset, powered_off;
-	int qemu_status;
-	char line[CONTROL_LINE_BYTES];
-	size_t line_length;
-	bool line_too_long;
-};
-
 uint64_t now_ms(void)
 {
 	struct timespec now;
@@ -87,14 +36,14 @@ uint64_t now_ms(void)
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
-static uint64_t elapsed_ms(const struct vm *vm)
+uint64_t vm_elapsed_ms(const struct vm *vm)
 {
 	return now_ms() - vm->start_ms;
 }
 
 /* --- ending the VM --- */
 
-static void end_vm(struct vm *vm, enum kill_reason reason)
+void vm_end(struct vm *vm, enum kill_reason reason)
 {
 	if (vm->kill_reason != KILL_NONE)
 		return;
@@ -120,13 +69,14 @@ static int stamp(char *line, size_t size, const char *word)
 /* The time, and random bytes of the VM's own (jobdisk/control.h). */
 static void send_hello(struct vm *vm)
 {
+	bool resumes = vm->options->qemu.start == QEMU_RESUME;
 	unsigned char seed[CONTROL_SEED_BYTES];
 	char line[CONTROL_LINE_BYTES];
 
 	if (vm->said_hello || getrandom(seed, sizeof(seed), 0) != sizeof(seed))
 		return;
 	vm->said_hello = true;
-	int length = stamp(line, sizeof(line), CONTROL_HELLO);
+	int length = stamp(line, sizeof(line), resumes ? CONTROL_RESUMED : CONTROL_HELLO);
 	line[length++] = ' ';
 	for (size_t i = 0; i < sizeof(seed); i++)
 		length += snprintf(line + length, sizeof(line) - (size_t)length, "%02x", seed[i]);
@@ -166,7 +116,8 @@ static uint64_t size_of(int fd)
 
 static bool is_restoring(const struct vm *vm)
 {
-	return vm->options->qemu.start == QEMU_RESTORE &&
+	return (vm->options->qemu.start == QEMU_RESTORE ||
+		vm->options->qemu.start == QEMU_RESUME) &&
 	       vm->outcome->times.first_word == RECORD_UNSET;
 }
 
@@ -187,11 +138,11 @@ static void check_tsc(struct vm *vm)
 /* The guest runs, and waits for its hello. */
 static void on_restored(struct vm *vm)
 {
-	vm->outcome->times.restored = elapsed_ms(vm);
+	vm->outcome->times.restored = vm_elapsed_ms(vm);
 	vm->disk_time = modified_at(vm->options->qemu.job_disk_fd);
 	check_tsc(vm);
 	if (vm->migration.problem[0])
-		end_vm(vm, KILL_RESTORE);
+		vm_end(vm, KILL_RESTORE);
 	else
 		send_hello(vm);
 }
@@ -200,23 +151,33 @@ static void follow_migration(struct vm *vm)
 {
 	const struct migration *migration = &vm->migration;
 
-	if (migration->problem[0]) {
-		end_vm(vm, KILL_RESTORE);
+	if (vm->suspending.stage == SUSPENDING_SAVES) {
+		suspending_on_saved(vm);
+	} else if (migration->problem[0]) {
+		vm_end(vm, KILL_RESTORE);
 	} else if (migration->done && vm->options->qemu.start == QEMU_SAVE) {
 		vm->outcome->saved = true;
-		end_vm(vm, KILL_QUIT);
+		vm_end(vm, KILL_QUIT);
 	} else if (migration->done && vm->outcome->times.restored == RECORD_UNSET) {
 		on_restored(vm);
 	}
 }
 
+/* A resumed VM knows its disks already; its memory is where it was before its state is. */
 static void restore(struct vm *vm)
 {
-	const struct migration_disks disks = {
-		.job_bytes = size_of(vm->options->qemu.job_disk_fd),
-		.input_bytes = vm->options->input_disk_bytes,
-	};
+	const struct vm_suspend *suspend = &vm->options->suspend;
+	struct migration_disks disks = {.job_bytes = 0};
+	struct error error;
 
+	if (vm->options->qemu.start == QEMU_RESTORE) {
+		disks.job_bytes = size_of(vm->options->qemu.job_disk_fd);
+		disks.input_bytes = vm->options->input_disk_bytes;
+	} else if (suspend->restore(suspend->context, vm->qemu.pid, &error)) {
+		snprintf(vm->migration.problem, sizeof(vm->migration.problem), "%s", error.text);
+		vm_end(vm, KILL_RESTORE);
+		return;
+	}
 	migration_restore(&vm->migration, &vm->qmp, vm->options->state_fd, &disks);
 }
 
@@ -226,10 +187,12 @@ static void on_qmp_reply(void *context, const char *error)
 
 	/* The first answer is to the greeting. */
 	if (vm->outcome->times.vmm_ready == RECORD_UNSET) {
-		vm->outcome->times.vmm_ready = elapsed_ms(vm);
-		vm->migrating = vm->options->qemu.start == QEMU_RESTORE;
+		vm->outcome->times.vmm_ready = vm_elapsed_ms(vm);
+		vm->migrating = is_restoring(vm);
 		if (vm->migrating)
 			restore(vm);
+	} else if (suspending_on_reply(vm, error)) {
+		return;
 	} else if (vm->migrating) {
 		migration_on_reply(&vm->migration, error);
 		follow_migration(vm);
@@ -249,7 +212,7 @@ static void on_ready(struct vm *vm)
 
 /* --- the job's output --- */
 
-static bool has_pending(const struct pump *pump)
+bool pump_has_pending(const struct pump *pump)
 {
 	return pump->pending_start < pump->pending_end;
 }
@@ -268,7 +231,7 @@ static void pump_read(struct vm *vm, struct pump *pump)
 	pump->total_bytes += (uint64_t)got;
 	if (pump->total_bytes > pump->max_bytes) {
 		pump->in_fd = -1;
-		end_vm(vm, KILL_FLOOD);
+		vm_end(vm, KILL_FLOOD);
 		return;
 	}
 	pump->pending_start = 0;
@@ -286,11 +249,11 @@ static void on_failed_output(struct vm *vm, struct pump *pump, int why)
 	if (why == EPIPE) {
 		vm->outcome->output_closed = true;
 		vm->outcome->cancel_signal = SIGPIPE;
-		end_vm(vm, KILL_CANCEL);
+		vm_end(vm, KILL_CANCEL);
 	} else {
 		vm->failed_output = pump;
 		vm->output_errno = why;
-		end_vm(vm, KILL_OUTPUT);
+		vm_end(vm, KILL_OUTPUT);
 	}
 }
 
@@ -311,7 +274,7 @@ static void pump_write(struct vm *vm, struct pump *pump)
 
 static void serve_pump(struct vm *vm, struct pump *pump)
 {
-	if (has_pending(pump))
+	if (pump_has_pending(pump))
 		pump_write(vm, pump);
 	else if (pump->in_fd >= 0)
 		pump_read(vm, pump);
@@ -319,14 +282,14 @@ static void serve_pump(struct vm *vm, struct pump *pump)
 
 static struct pollfd pump_source(const struct pump *pump)
 {
-	if (has_pending(pump))
+	if (pump_has_pending(pump))
 		return (struct pollfd){.fd = pump->out_fd, .events = POLLOUT};
 	return (struct pollfd){.fd = pump->in_fd, .events = POLLIN};
 }
 
 static bool has_all_output(const struct pump *pump)
 {
-	return !has_pending(pump) && pump->total_bytes >= pump->expected_bytes;
+	return !pump_has_pending(pump) && pump->total_bytes >= pump->expected_bytes;
 }
 
 /* --- what the guest says --- */
@@ -357,7 +320,7 @@ static void on_ended(struct vm *vm, const char *counts)
 
 	if (vm->outcome->times.job_ended != RECORD_UNSET)
 		return;
-	vm->outcome->times.job_ended = elapsed_ms(vm);
+	vm->outcome->times.job_ended = vm_elapsed_ms(vm);
 	/* While the guest commits its results, looking costs no time. */
 	vm->outcome->private_bytes = proportional_set_bytes(vm->qemu.pid);
 	if (sscanf(counts, "%" SCNu64 " %" SCNu64, &out_bytes, &err_bytes) == 2) {
@@ -373,6 +336,14 @@ static bool is_of_job(const char *word)
 	       strcmp(word, CONTROL_UNMOUNTED) == 0 || strcmp(word, CONTROL_OFF) == 0;
 }
 
+static void on_stage(struct vm *vm, const char *stage)
+{
+	if (strcmp(stage, CONTROL_MOUNTING) == 0)
+		vm->has_mounted = true;
+	if (vm->options->on_stage)
+		vm->options->on_stage(vm->options->on_stage_context, stage);
+}
+
 static void on_word(struct vm *vm, const char *word, const char *argument)
 {
 	struct vm_times *times = &vm->outcome->times;
@@ -381,9 +352,9 @@ static void on_word(struct vm *vm, const char *word, const char *argument)
 		snprintf(vm->migration.problem, sizeof(vm->migration.problem), "%s",
 			 vm->outcome->fatal[0] ? vm->outcome->fatal
 					       : "the guest does not wait for its job disk");
-		end_vm(vm, KILL_RESTORE);
-	} else if (strcmp(word, CONTROL_STAGE) == 0 && vm->options->on_stage) {
-		vm->options->on_stage(vm->options->on_stage_context, argument);
+		vm_end(vm, KILL_RESTORE);
+	} else if (strcmp(word, CONTROL_STAGE) == 0) {
+		on_stage(vm, argument);
 	} else if (strcmp(word, CONTROL_READY) == 0 && !vm->options->qemu.recovery) {
 		/* A PID 1 that asks in a recovery does not know of recoveries: it would run a job.
 		 */
@@ -391,18 +362,18 @@ static void on_word(struct vm *vm, const char *word, const char *argument)
 	} else if (strcmp(word, CONTROL_CLOCK) == 0) {
 		send_time(vm);
 	} else if (strcmp(word, CONTROL_STARTED) == 0 && times->job_started == RECORD_UNSET) {
-		times->job_started = elapsed_ms(vm);
+		times->job_started = vm_elapsed_ms(vm);
 	} else if (strcmp(word, CONTROL_ENDED) == 0) {
 		on_ended(vm, argument);
 	} else if (strcmp(word, CONTROL_FATAL) == 0) {
 		snprintf(vm->outcome->fatal, sizeof(vm->outcome->fatal), "%s", argument);
 	} else if (strcmp(word, CONTROL_UNMOUNTED) == 0 && !vm->unmounted) {
 		vm->unmounted = true;
-		times->unmounted = elapsed_ms(vm);
+		times->unmounted = vm_elapsed_ms(vm);
 	} else if (strcmp(word, CONTROL_OFF) == 0) {
 		/* A microvm has no power switch. */
 		vm->powered_off = true;
-		end_vm(vm, KILL_QUIT);
+		vm_end(vm, KILL_QUIT);
 	}
 	/* Words nobody knows are a newer guest's, or noise: not a reason to end a job. */
 }
@@ -420,7 +391,7 @@ static bool has_own_network(pid_t pid)
 
 static void on_first_word(struct vm *vm)
 {
-	vm->outcome->times.first_word = elapsed_ms(vm);
+	vm->outcome->times.first_word = vm_elapsed_ms(vm);
 	vm->outcome->own_network = has_own_network(vm->qemu.pid);
 }
 
@@ -435,7 +406,7 @@ static void on_line(struct vm *vm)
 		*argument++ = '\0';
 	on_word(vm, vm->line, argument ? argument : "");
 	if (vm->options->stop_at_first_word)
-		end_vm(vm, KILL_QUIT);
+		vm_end(vm, KILL_QUIT);
 }
 
 static void on_control_byte(struct vm *vm, char byte)
@@ -496,7 +467,7 @@ static void on_disk_error(struct vm *vm, const json_t *data)
 		snprintf(vm->outcome->message, sizeof(vm->outcome->message),
 			 "the host could not %s the VM's disk: %s", operation ? operation : "use",
 			 reason ? reason : "I/O error");
-	end_vm(vm, KILL_DISK);
+	vm_end(vm, KILL_DISK);
 }
 
 static void on_qmp_event(void *context, const char *name, const json_t *data)
@@ -532,13 +503,19 @@ static void serve_signal(struct vm *vm)
 
 	if (read(vm->signal_fd, &info, sizeof(info)) != sizeof(info))
 		return;
+	if (info.ssi_signo == SIGTERM && vm->options->suspend.save) {
+		/* A job that is over is not suspended: what it has left is on its way. */
+		if (suspending_is_possible(vm))
+			suspending_ask(vm);
+		return;
+	}
 	vm->outcome->cancel_signal = (int)info.ssi_signo;
 	/* After the VM's end the signal can only be for output that nobody takes. */
 	if (vm->qemu_ended) {
 		vm->out.pending_start = vm->out.pending_end;
 		vm->err.pending_start = vm->err.pending_end;
 	}
-	end_vm(vm, KILL_CANCEL);
+	vm_end(vm, KILL_CANCEL);
 }
 
 static void serve_process(struct vm *vm)
@@ -549,7 +526,7 @@ static void serve_process(struct vm *vm)
 	if (waitpid(vm->qemu.pid, &vm->qemu_status, WNOHANG) != vm->qemu.pid)
 		return;
 	vm->qemu_ended = true;
-	vm->outcome->times.vm_ended = elapsed_ms(vm);
+	vm->outcome->times.vm_ended = vm_elapsed_ms(vm);
 }
 
 /* --- deadlines --- */
@@ -642,7 +619,11 @@ static uint64_t next_deadline_ms(const struct vm *vm)
 		return UINT64_MAX;
 	if (vm->kill_reason != KILL_NONE)
 		return vm->quit_ms + QUIT_WAIT_MS;
+	if (suspending_holds(vm))
+		return suspending_deadline_ms(vm);
 	uint64_t next = silence_deadline_ms(vm);
+	if (suspending_deadline_ms(vm) < next)
+		next = suspending_deadline_ms(vm);
 	if (host_deadline_ms(vm) < next)
 		next = host_deadline_ms(vm);
 	if (job_deadline_ms(vm) < next)
@@ -658,12 +639,14 @@ static void check_deadlines(struct vm *vm)
 		return;
 	if (vm->kill_reason != KILL_NONE)
 		kill(vm->qemu.pid, SIGKILL);
+	else if (suspending_holds(vm) || now >= suspending_deadline_ms(vm))
+		return;
 	else if (now >= job_deadline_ms(vm))
-		end_vm(vm, KILL_JOB_LIMIT);
+		vm_end(vm, KILL_JOB_LIMIT);
 	else if (now >= host_deadline_ms(vm))
-		end_vm(vm, KILL_DEADLINE);
+		vm_end(vm, KILL_DEADLINE);
 	else if (!was_starved(vm))
-		end_vm(vm, vm->outcome->times.first_word == RECORD_UNSET ? KILL_BOOT : KILL_SILENT);
+		vm_end(vm, vm->outcome->times.first_word == RECORD_UNSET ? KILL_BOOT : KILL_SILENT);
 }
 
 /* --- the loop --- */
@@ -688,7 +671,7 @@ static void wait_for_events(struct vm *vm)
 			  : deadline - now > 60000 ? 60000
 						   : (int)(deadline - now);
 	int ready = poll(sources, sizeof(sources) / sizeof(sources[0]), timeout);
-	if (has_pending(&vm->out) || has_pending(&vm->err))
+	if (pump_has_pending(&vm->out) || pump_has_pending(&vm->err))
 		vm->reader_ms += now_ms() - now;
 	if (ready < 0)
 		return;
@@ -715,7 +698,7 @@ static bool is_over(const struct vm *vm)
 {
 	return vm->qemu_ended && vm->qemu.qmp_fd < 0 && vm->qemu.control_fd < 0 &&
 	       vm->qemu.console_fd < 0 && vm->qemu.log_fd < 0 && vm->out.in_fd < 0 &&
-	       vm->err.in_fd < 0 && !has_pending(&vm->out) && !has_pending(&vm->err);
+	       vm->err.in_fd < 0 && !pump_has_pending(&vm->out) && !pump_has_pending(&vm->err);
 }
 
 static void run_loop(struct vm *vm)
@@ -723,8 +706,9 @@ static void run_loop(struct vm *vm)
 	while (!is_over(vm)) {
 		wait_for_events(vm);
 		check_deadlines(vm);
+		suspending_go_on(vm);
 		if (vm->unmounted && has_all_output(&vm->out) && has_all_output(&vm->err))
-			end_vm(vm, KILL_QUIT);
+			vm_end(vm, KILL_QUIT);
 	}
 }
 
@@ -804,7 +788,7 @@ static bool did_nothing(const struct vm *vm)
 	struct timespec now = modified_at(vm->options->qemu.job_disk_fd);
 
 	if (!is_restoring(vm) || vm->kill_reason == KILL_CANCEL ||
-	    vm->kill_reason == KILL_JOB_LIMIT)
+	    vm->kill_reason == KILL_SUSPEND || vm->kill_reason == KILL_JOB_LIMIT)
 		return false;
 	return vm->disk_time.tv_sec == 0 ||
 	       (now.tv_sec == vm->disk_time.tv_sec && now.tv_nsec == vm->disk_time.tv_nsec);
@@ -855,6 +839,10 @@ static void judge(struct vm *vm)
 	case KILL_CANCEL:
 		say(vm, STATUS_CANCELLED, "cancelled by signal %d (%s)", outcome->cancel_signal,
 		    strsignal(outcome->cancel_signal));
+		return;
+	case KILL_SUSPEND:
+		say(vm, STATUS_SUSPENDED, "%s",
+		    outcome->suspended ? "suspended" : "ended before the job began");
 		return;
 	case KILL_BOOT:
 		say(vm, STATUS_BOOT_FAILED, "the guest said nothing for %.1f s after its start",
@@ -942,6 +930,16 @@ static void finish(struct vm *vm)
 	judge(vm);
 }
 
+/* The VM's own time, and what it has sent, are those of all its parts. */
+static void go_on_from(struct vm *vm, const struct vm_moment *since)
+{
+	vm->start_ms -= since->ran_ms;
+	vm->outcome->times.job_started = since->job_started_ms;
+	vm->out.total_bytes = since->stdout_bytes;
+	vm->err.total_bytes = since->stderr_bytes;
+	vm->has_mounted = true;
+}
+
 int vm_run(const struct vm_options *options, struct vm_outcome *outcome, struct error *error)
 {
 	/* Static for its size; a process runs one VM at a time. */
@@ -955,6 +953,9 @@ int vm_run(const struct vm_options *options, struct vm_outcome *outcome, struct 
 	if (vm.signal_fd < 0)
 		return -1;
 	vm.start_ms = vm.last_word_ms = now_ms();
+	if (options->qemu.start == QEMU_RESUME)
+		go_on_from(&vm, &options->suspend.since);
+	suspending_init(&vm);
 	vm.tsc_mark = tsc_mark();
 	if (qemu_start(&options->qemu, &vm.qemu, error) == 0) {
 		qmp_init(&vm.qmp, vm.qemu.qmp_fd);
@@ -968,6 +969,9 @@ int vm_run(const struct vm_options *options, struct vm_outcome *outcome, struct 
 		result = 0;
 	}
 	close(vm.signal_fd);
+	/* One that came too late is not to end who collects the results. */
+	if (options->suspend.save && result == 0 && !outcome->not_restored)
+		signal(SIGTERM, SIG_IGN);
 	sigprocmask(SIG_SETMASK, &signals_before, NULL);
 	return result;
 }

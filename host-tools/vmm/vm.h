@@ -13,14 +13,41 @@
 #include "host-tools/vmm/qemu.h"
 #include "jobdisk/status.h"
 
+/* A VM at the moment at which it stands still, or goes on. */
+struct vm_moment {
+	pid_t pid; /* QEMU's, which is there until it is told to go on or to end */
+	const struct qemu_options *qemu;
+	int device_fd;			     /* QEMU's state, all but the guest's memory */
+	uint64_t ran_ms, job_started_ms;     /* of the VM's own time, from its start */
+	uint64_t stdout_bytes, stderr_bytes; /* that were passed on */
+};
+
+/*
+ * How a VM is suspended and resumed; zeroed: SIGTERM cancels it like the other signals. With it,
+ * SIGTERM is ignored when vm_run returns.
+ */
+struct vm_suspend {
+	/* Saves the VM; afterwards it GOES_ON, or ends. 0, or -1 with ERROR set. */
+	int (*save)(void *context, const struct vm_moment *moment, bool goes_on,
+		    struct error *error);
+	/* The VM is not suspended, for this reason, and goes on. */
+	void (*on_failure)(void *context, const char *reason);
+	/* For QEMU_RESUME: puts the guest's memory into QEMU, before the state. */
+	int (*restore)(void *context, pid_t pid, struct error *error);
+	void *context;
+	uint64_t every_ms;	/* it is saved without being asked to; 0: never */
+	struct vm_moment since; /* for QEMU_RESUME: where it goes on */
+};
+
 struct vm_options {
 	struct qemu_options qemu;
+	struct vm_suspend suspend;
 	const struct manifest *manifest; /* its time limits; NULL: none */
 	int stdout_fd, stderr_fd;	 /* where the job's output goes live; -1: nowhere */
 	uint64_t boot_timeout_ms;	 /* until the guest's first word */
 	uint64_t heartbeat_timeout_ms;	 /* between its words */
 	bool stop_at_first_word;	 /* for a probe: whether it boots at all */
-	/* A template's, where qemu.start says that it is saved or restored. */
+	/* A template's or a suspended VM's, where qemu.start says that it is saved or restored. */
 	int state_fd;
 	uint64_t input_disk_bytes; /* of the input disk, where there is one */
 	/* Called at each stage that the guest enters; may be NULL. */
@@ -28,7 +55,10 @@ struct vm_options {
 	void *on_stage_context;
 };
 
-/* Host times in milliseconds since QEMU was started; RECORD_UNSET: did not happen. */
+/*
+ * Host times in milliseconds since QEMU was started, of the VM's own time where it was suspended;
+ * RECORD_UNSET: did not happen.
+ */
 struct vm_times {
 	uint64_t vmm_ready; /* QEMU answered */
 	uint64_t restored;  /* a clone runs */
@@ -50,6 +80,8 @@ struct vm_outcome {
 	bool own_network;		     /* QEMU was in a network namespace of its own */
 	uint64_t disk_errors;		     /* failed writes of the job disk on the host */
 	bool saved;			     /* the template's state is complete */
+	/* For STATUS_SUSPENDED: it is saved; else its job had not begun, and its disk is fresh. */
+	bool suspended;
 	/*
 	 * The clone did not come up, for the reason in `message`, and has not written to the job
 	 * disk: the job can still be booted.
@@ -66,8 +98,8 @@ struct vm_outcome {
 
 /*
  * Runs a VM to its end, whatever that is; OUTCOME is large: not for the stack. SIGINT, SIGQUIT,
- * SIGTERM and SIGHUP cancel it, but for those that are ignored. Returns 0, or -1 with ERROR set
- * when QEMU could not even be started.
+ * SIGHUP and SIGTERM, where that does not suspend it, cancel it, but for those that are ignored.
+ * Returns 0, or -1 with ERROR set when QEMU could not even be started.
  */
 int vm_run(const struct vm_options *options, struct vm_outcome *outcome, struct error *error);
 

@@ -4,6 +4,8 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -63,4 +65,40 @@ int __open_2(const char *path, int flags) /* NOLINT(bugprone-reserved-identifier
 int __open64_2(const char *path, int flags) /* NOLINT(bugprone-reserved-identifier) */
 {
 	return open_file(path, flags, 0);
+}
+
+static int number_in(const char *variable)
+{
+	const char *number = getenv(variable);
+
+	return number ? atoi(number) : -1;
+}
+
+static int is_memory(int fd)
+{
+	struct stat status, memory;
+
+	return fd >= 0 && fstat(fd, &status) == 0 &&
+	       fstat(number_in(READONLY_VARIABLE), &memory) == 0 &&
+	       status.st_dev == memory.st_dev && status.st_ino == memory.st_ino;
+}
+
+static void *map_file(void *address, size_t length, int protection, int flags, int fd, off_t offset)
+{
+	if ((flags & MAP_TYPE) == MAP_SHARED && is_memory(fd)) {
+		flags = (flags & ~MAP_TYPE) | MAP_PRIVATE;
+		fd = number_in(MAPPED_VARIABLE);
+	}
+	/* The library's own mmap would be this one. */
+	return (void *)syscall(SYS_mmap, address, length, protection, flags, fd, offset);
+}
+
+void *mmap(void *address, size_t length, int protection, int flags, int fd, off_t offset)
+{
+	return map_file(address, length, protection, flags, fd, offset);
+}
+
+void *mmap64(void *address, size_t length, int protection, int flags, int fd, off64_t offset)
+{
+	return map_file(address, length, protection, flags, fd, offset);
 }
