@@ -9,6 +9,7 @@
 #include "host-tools/execute.h"
 #include "host-tools/exitcodes.h"
 #include "host-tools/input_path.h"
+#include "host-tools/job_key.h"
 #include "host-tools/lazy/input_disk.h"
 #include "host-tools/merge.h"
 #include "host-tools/message.h"
@@ -26,8 +27,11 @@ struct run {
 	const char *sign_key;
 	struct signer *signer;
 	bool verbose, usage;
+	bool suspended;		/* the last job was: those after it wait for it */
 	bool collect_cancelled; /* by a signal while results were collected */
 	struct timeouts timeouts;
+	struct suspend_options suspend;
+	struct suspension suspension; /* of the job that runs */
 };
 
 /* Says in one line what a run without -o throws away. */
@@ -153,6 +157,31 @@ static int finish(struct run *run, const struct job *job, struct report *report,
 	return report->exit_code;
 }
 
+/*
+ * Looks for what the same command left of this job. 0: it goes on, and PACKED is its disk; 1: it
+ * starts; -1 with ERROR set.
+ */
+static int find_suspended(struct run *run, const struct job *job, struct packed *packed,
+			  struct error *error)
+{
+	struct suspension *suspension = &run->suspension;
+	size_t index = (size_t)(job - run->request.jobs);
+	char path[PATH_MAX], name[PATH_MAX + 8];
+
+	if (job_key_path(job, run->output, index, path, error))
+		return -1;
+	snprintf(name, sizeof(name), "%s.img", path);
+	int found = suspension_open(suspension, name, &run->suspend, error);
+	if (found > 1)
+		return error_prefix(error, "the same job runs already");
+	if (found)
+		return found;
+	message_note("going on with %s", name);
+	*packed = suspension->copy;
+	suspension->owns_copy = false;
+	return 0;
+}
+
 static int pack(const struct run *run, struct job *job, struct packed *packed, struct error *error)
 {
 	struct collect_places places = places_of(run, job);
@@ -180,6 +209,41 @@ static int fail(const struct job *job, const struct error *why)
 	return EXIT_JOBVM_FAILED;
 }
 
+/* A job that is not over leaves no results, but what it goes on from. */
+static int say_suspended(struct run *run)
+{
+	run->suspended = true;
+	if (execute_suspended())
+		message_note("suspended as %s; the same command goes on with it",
+			     run->suspension.path);
+	return EXIT_JOB_SUSPENDED;
+}
+
+/* As the job's end was: the exit code, and whether it is made AGAIN. */
+static int conclude(struct run *run, struct job *job, struct report *report,
+		    const struct packed *packed, bool is_last, bool *again)
+{
+	struct suspension *suspension = &run->suspension;
+	struct error error;
+
+	if (report->status == STATUS_SUSPENDED)
+		return say_suspended(run);
+	/* What the job itself did wrong: max_retries is for that. */
+	*again = !is_last && report->status == STATUS_COMPLETED && !report_job_succeeded(report);
+	int exit_code = *again ? report->exit_code : finish(run, job, report, packed);
+	if (!*again && eventlog_terminated(job, report, &error)) {
+		message_error("%s", error.text);
+		exit_code = EXIT_JOBVM_FAILED;
+	}
+	if (suspension_is_kept(suspension, report->status)) {
+		message_note("%s is kept; the same command goes on from there", suspension->path);
+	} else if (suspension_end(suspension, false, &error)) {
+		message_error("%s", error.text);
+		exit_code = EXIT_JOBVM_FAILED;
+	}
+	return exit_code;
+}
+
 /* One attempt at one job: its exit code. Results of one that will be made AGAIN are not kept. */
 static int run_once(struct run *run, struct job *job, bool is_last, bool *again)
 {
@@ -190,8 +254,13 @@ static int run_once(struct run *run, struct job *job, bool is_last, bool *again)
 	int exit_code;
 
 	*again = false;
-	if (pack(run, job, &packed, &error))
+	int starts = find_suspended(run, job, &packed, &error);
+	if (starts < 0 || (starts && pack(run, job, &packed, &error))) {
+		suspension_close(&run->suspension);
 		return fail(job, &error);
+	}
+	run->suspension.copy = packed;
+	const struct manifest *manifest = starts ? &job->manifest : &run->suspension.manifest;
 	const struct execution execution = {
 		.job = job,
 		.disk_fd = packed.fd,
@@ -200,25 +269,19 @@ static int run_once(struct run *run, struct job *job, bool is_last, bool *again)
 		.stderr_to_file = job->stderr_path != NULL,
 		.digest_inputs = keeps_report(run, job) || run->merge.directory,
 		.timeouts = run->timeouts,
+		.suspension = &run->suspension,
 		.verbose = run->verbose,
 		.recovers = true,
 	};
 	memset(&disk, 0, sizeof(disk));
 	if (eventlog_executing(job, &error) ||
-	    execute(&execution, &job->manifest, &report, &disk, &error)) {
+	    execute(&execution, manifest, &report, &disk, &error))
 		exit_code = fail(job, &error);
-	} else {
-		/* What the job itself did wrong: max_retries is for that. */
-		*again = !is_last && report.status == STATUS_COMPLETED &&
-			 !report_job_succeeded(&report);
-		exit_code = *again ? report.exit_code : finish(run, job, &report, &packed);
-		if (!*again && eventlog_terminated(job, &report, &error)) {
-			message_error("%s", error.text);
-			exit_code = EXIT_JOBVM_FAILED;
-		}
-	}
+	else
+		exit_code = conclude(run, job, &report, &packed, is_last, again);
 	report_free(&report);
 	disk_close(&disk);
+	suspension_close(&run->suspension);
 	pack_discard(&packed);
 	return exit_code;
 }
@@ -263,7 +326,8 @@ static int run_jobs(struct run *run)
 		int code = run_job(run, &run->request.jobs[i]);
 		if (exit_code == EXIT_SUCCESS)
 			exit_code = code;
-		if (code >= EXIT_JOBVM_FAILED && (run->collect_cancelled || execute_cancelled()))
+		if (run->suspended ||
+		    (code >= EXIT_JOBVM_FAILED && (run->collect_cancelled || execute_cancelled())))
 			break;
 	}
 	return exit_code;
@@ -331,8 +395,9 @@ static int prepare(struct run *run, bool *created, struct error *error)
 
 static int run_run(int argc, char **argv)
 {
-	struct run run = {.output_fd = -1,
-			  .merge = {.directory_fd = -1, .planned = merge_say_planned}};
+	/* Static for its size. */
+	static struct run run = {.output_fd = -1,
+				 .merge = {.directory_fd = -1, .planned = merge_say_planned}};
 	struct error error;
 	bool created = false;
 	const struct option options[] = {
@@ -341,6 +406,8 @@ static int run_run(int argc, char **argv)
 		{0, "merge-force", OPTION_FLAG, &run.merge.force},
 		{0, "dry-run", OPTION_FLAG, &run.merge.dry_run},
 		{0, "sign-key", OPTION_VALUE, &run.sign_key},
+		SUSPEND_OPTIONS(&run.suspend),
+		{0, "restart", OPTION_FLAG, &run.suspend.restart},
 		{0, "verbose", OPTION_FLAG, &run.verbose},
 		{0, "usage", OPTION_FLAG, &run.usage},
 		{0, "boot-timeout", OPTION_VALUE, &run.timeouts.boot},
@@ -351,6 +418,8 @@ static int run_run(int argc, char **argv)
 	request_read(&command_run, argc, argv, options, REQUEST_IMAGE_FOUND, &run.request);
 	name_reports(&run.request);
 	timeouts_check(&command_run, &run.timeouts);
+	suspend_check(&command_run, &run.suspend);
+	suspend_catch();
 	check_usage(&run);
 	if (prepare(&run, &created, &error)) {
 		message_error("%s", error.text);
@@ -380,7 +449,8 @@ const struct command command_run = {
 		"COMMAND behind '--', the image's own (of an OCI image: Entrypoint and Cmd).\n\n"
 		"  -o DIR               keep the results in DIR, which must be new or empty\n" MERGE_HELP
 		"  --sign-key FILE      sign job.json with this Ed25519 key\n" REQUEST_JOB_HELP
-			REQUEST_HOST_HELP
+			REQUEST_HOST_HELP SUSPEND_HELP
+		"  --restart            start the job anew, also where it was suspended\n"
 		"  --usage              show the job's resource usage at the end\n"
 		"  --verbose            show the guest's console too\n"
 		"  --without-landlock   also where this kernel has no Landlock to confine with\n"

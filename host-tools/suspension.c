@@ -247,6 +247,9 @@ int suspension_open(struct suspension *suspension, const char *path,
 		suspension_drop(path);
 		exists = false;
 	}
+	/* The key of a job that starts is read when it is suspended, if it ever is. */
+	if (!exists && !options->key_path)
+		return 1;
 	if (state_key_read(options->key_path, suspension->key, error))
 		return -1;
 	if (!exists)
@@ -282,7 +285,7 @@ void suspension_close(struct suspension *suspension)
 
 void suspension_drop(const char *path)
 {
-	drop(path, "", false);
+	drop(path, "", true);
 }
 
 /* --- saving --- */
@@ -512,7 +515,9 @@ static int save(void *context, const struct vm_moment *moment, bool goes_on, str
 				.state = {.fd = -1}};
 	char name[NAME_BYTES];
 
-	int failed = save_disk(&saving, error) || fill_facts(&saving, error) ||
+	struct suspension *suspension = context;
+	int failed = state_key_read(suspension->options->key_path, suspension->key, error) ||
+		     save_disk(&saving, error) || fill_facts(&saving, error) ||
 		     pack_open(saving.suspension->path, &saving.state, error) ||
 		     save_state(&saving, error) || publish_state(&saving, error);
 	if (!failed) {
