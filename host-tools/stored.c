@@ -1,5 +1,7 @@
 #include "host-tools/stored.h"
 
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -7,6 +9,7 @@
 #include "host-tools/confined.h"
 #include "host-tools/recovery.h"
 #include "host-tools/sidefile.h"
+#include "host-tools/suspension.h"
 #include "jobdisk/layout.h"
 
 static const char needs_recovery[] =
@@ -18,6 +21,17 @@ static json_t *cut_off_host_section(const char *message)
 {
 	return json_pack("{s:b, s:s, s:s}", "clean_end", 0, "status",
 			 job_status_words[STATUS_INCOMPLETE], "message", message);
+}
+
+/* Whether its state fits it is for who goes on with it to see. */
+static json_t *suspended_host_section(const char *path)
+{
+	char message[PATH_MAX + 64];
+
+	snprintf(message, sizeof(message),
+		 "the VM is in %s.state; 'jobvm start %s' goes on with it", path, path);
+	return json_pack("{s:b, s:s, s:s}", "clean_end", 0, "status",
+			 job_status_words[STATUS_SUSPENDED], "message", message);
 }
 
 /* Whether the disk still has the manifest that was started; what was collected by another is void.
@@ -110,8 +124,10 @@ int stored_open(const char *path, struct report *report, struct disk *disk, stru
 		return fd;
 	}
 	if (known > 0 && unread > 0)
-		report->host = cut_off_host_section(
-			"the run was cut off: the disk was not cleanly unmounted");
+		report->host = suspension_exists(path)
+				       ? suspended_host_section(path)
+				       : cut_off_host_section("the run was cut off: the disk was "
+							      "not cleanly unmounted");
 	if (known >= 0 && report->host) {
 		judge_unread(report, unread > 0, error);
 		return fd;
