@@ -281,6 +281,21 @@ static void show_console(void)
 	free(console);
 }
 
+/* A VM that goes on has read of its input disk already, and must not meet another. */
+static int open_inputs(struct engine *e, struct error *error)
+{
+	struct suspension *suspension = e->execution->suspension;
+	const char *identity = NULL;
+
+	if (suspension && suspension->state)
+		identity = state_facts(suspension->state)->inputs_identity;
+	if (input_disk_open(&e->input_disk, e->execution->job, e->manifest, identity, error))
+		return -1;
+	if (suspension && e->input_disk.is_fetching)
+		suspension->inputs_identity = e->input_disk.fetch.identity;
+	return 0;
+}
+
 int execute(const struct execution *execution, const struct manifest *manifest,
 	    struct report *report, struct disk *disk, struct error *error)
 {
@@ -292,7 +307,7 @@ int execute(const struct execution *execution, const struct manifest *manifest,
 	if (start < 0 || confined_check(execution->disk_name, error) ||
 	    boot_prepare(execution->job, execution->job->image_path, &engine.boot, error))
 		return -1;
-	int failed = input_disk_open(&engine.input_disk, execution->job, manifest, error);
+	int failed = open_inputs(&engine, error);
 	if (!failed)
 		failed = run_vm(&engine, error) || conclude(&engine, report, disk, error);
 	if (execution->verbose && outcome.console.total_bytes > 0)

@@ -360,6 +360,7 @@ static int fill_facts(struct saving *saving, struct error *error)
 		.tsc_khz = moment->qemu->tsc_khz,
 		.disk_suffix = saving->suffix[0] ? saving->suffix : NULL,
 		.disk_sha256 = saving->disk_sha256,
+		.inputs_identity = suspension->inputs_identity,
 		.ran_ms = moment->ran_ms,
 		.job_started_ms = moment->job_started_ms,
 		.stdout_bytes = moment->stdout_bytes,

@@ -73,6 +73,7 @@ struct suspension {
 	/* For what is saved: */
 	int disk_fd; /* the disk that the VM has */
 	const struct manifest *vm_manifest;
+	const char *inputs_identity;		    /* of the input disk; NULL: there is none */
 	const struct template *template;	    /* whose clone the VM is; NULL: it was booted */
 	char saved_suffix[SUSPENSION_SUFFIX_BYTES]; /* of the pair's disk; "": PATH itself */
 	bool has_pair;

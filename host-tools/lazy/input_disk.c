@@ -58,6 +58,7 @@ static int fetch(struct input_disk *disk, struct error *error)
 		.tls_certificates = wish->tls_certificates,
 		.timeout_ms = wish->timeout_ms,
 		.prefetch_path = wish->prefetch_path,
+		.identity = disk->identity,
 		.extra_fd = -1,
 	};
 
@@ -85,9 +86,9 @@ static void end_fetch(struct input_disk *disk)
 }
 
 int input_disk_open(struct input_disk *disk, const struct job *job, const struct manifest *manifest,
-		    struct error *error)
+		    const char *identity, struct error *error)
 {
-	*disk = (struct input_disk){.job = job, .manifest = manifest};
+	*disk = (struct input_disk){.job = job, .manifest = manifest, .identity = identity};
 	if (manifest->fetch == FETCH_EAGER)
 		return 0;
 	progress_phase("reading the list of inputs");

@@ -16,6 +16,7 @@
 struct input_disk {
 	const struct job *job;
 	const struct manifest *manifest;
+	const char *identity; /* that it must have; NULL: any */
 	struct serve serve;
 	char uri[64];	 /* of that server */
 	bool is_serving; /* the inputs lie here, and the server is ours */
@@ -29,11 +30,11 @@ bool input_disk_has_inputs(const struct job *job);
 
 /*
  * Starts what serves and fetches the inputs of a job as JOB and MANIFEST say, which must last as
- * long as DISK. For one that fetches nothing it does nothing. 0, or -1 with ERROR set and nothing
- * to close.
+ * long as DISK. IDENTITY: that of the only export that will do, or NULL. For one that fetches
+ * nothing it does nothing. 0, or -1 with ERROR set and nothing to close.
  */
 int input_disk_open(struct input_disk *disk, const struct job *job, const struct manifest *manifest,
-		    struct error *error);
+		    const char *identity, struct error *error);
 
 /*
  * Hands out the connection for a VM: *FD stays DISK's. For a second VM, after the first has ended,
