@@ -39,10 +39,10 @@ HOST_PACKAGES := ext2fs e2p blkid uuid libcrypto jansson libkmod libarchive zlib
 # What a host needs to build and to run, and what the tests need on top.
 BUILD_DEBS := gcc libc6-dev make pkg-config musl-tools linux-libc-dev libext2fs-dev libblkid-dev \
 	uuid-dev libssl-dev libjansson-dev libkmod-dev libarchive-dev zlib1g-dev \
-	libseccomp-dev qemu-system-x86 nbdkit nbdkit-plugin-dev libnbd-dev libxxhash-dev libzstd-dev
+	libseccomp-dev qemu-system-x86 nbdkit nbdkit-plugin-dev libnbd-dev libxxhash-dev libzstd-dev libslurm-dev
 TEST_DEBS := bats parallel jq e2fsprogs libcmocka-dev sudo mandoc procps debootstrap git bindfs \
 	attr strace xfsprogs umoci mmdebstrap fakeroot fakechroot xz-utils zstd bzip2 disorderfs rsync \
-	libnbd-bin gnutls-bin iproute2
+	libnbd-bin gnutls-bin iproute2 slurm-wlm munge
 FUZZ_DEBS := clang libclang-rt-dev
 KERNEL_DEBS := bc bison flex libelf-dev patch xz-utils
 LINT_DEBS := clang-format clang-tidy cppcheck
@@ -103,7 +103,7 @@ few_src    := $(addprefix host-tools/,changes.c disk.c extract.c outputs.c repor
 few_obj    := $(few_src:%.c=$B/few/%.o)
 test_jobvms := $B/exploited/jobvm $B/few/jobvm
 test_programs := $(guest_programs) $(host_programs) $(preloads) $(test_jobvms)
-product_src := $(host_src) $(plugin_src) $(plugin_room_src) $(wildcard host-tools/vmm/preload/*.c) $(wildcard init/*.c)
+product_src := $(host_src) $(wildcard slurm/*.c) $(plugin_src) $(plugin_room_src) $(wildcard host-tools/vmm/preload/*.c) $(wildcard init/*.c)
 # Programs that the benchmarks measure.
 bench_src  := $(wildcard bench/*.c)
 bench_programs := $(bench_src:bench/%.c=$B/bench-programs/%)
@@ -119,7 +119,7 @@ man_pages  := $(wildcard docs/man/*.[15])
 	check-system check-tuned lint format sanitize fuzz bench-programs install clean
 .DELETE_ON_ERROR:
 
-all: $B/jobvm $B/libjobvm-readonly.so $(plugins) $B/image/image.json
+all: $B/jobvm $B/libjobvm-readonly.so $(plugins) $B/slurm/spank_jobvm.so $B/image/image.json
 
 # --- programs ---
 
@@ -137,6 +137,12 @@ $B/libjobvm-readonly.so: host-tools/vmm/preload/readonly.c host-tools/vmm/preloa
 	@mkdir -p $(@D)
 	@echo '  LINK  $@'
 	$Q$(CC) $(filter-out -fPIE -D_FILE_OFFSET_BITS=64,$(host_cflags)) $(CPPFLAGS) $(CFLAGS) -fPIC -shared -o $@ $<
+
+# Slurm's programs have the functions that its plugins call.
+$B/slurm/spank_jobvm.so: slurm/spank_jobvm.c $B/host.flags
+	@mkdir -p $(@D)
+	@echo '  LINK  $@'
+	$Q$(CC) $(filter-out -fPIE -Wmissing-prototypes,$(host_cflags)) $(CPPFLAGS) $(CFLAGS) -fPIC -shared -o $@ $<
 
 # An archive, of which a plugin takes what it needs.
 $B/pic/library.a: $(pic_obj)
@@ -391,6 +397,7 @@ install: all
 	install -m 644 $B/libjobvm-readonly.so $(DESTDIR)$(DATADIR)/libjobvm-readonly.so
 	install -D -m 644 -t $(DESTDIR)$(DATADIR)/nbdkit $(plugins)
 	install -m 644 $B/image/* $(DESTDIR)$(DATADIR)/image
+	install -D -m 644 $B/slurm/spank_jobvm.so $(DESTDIR)$(PREFIX)/lib/slurm/spank_jobvm.so
 	cp -R --preserve=mode $B/skeleton $B/userland $(DESTDIR)$(DATADIR)
 	cp -R --preserve=mode $B/kernel/. $(DESTDIR)$(DATADIR)/kernel
 	[ ! -e $B/kernel-tuned/vmlinux ] || install -D -m 644 $B/kernel-tuned/vmlinux \

@@ -8,6 +8,7 @@
 #include <linux/landlock.h>
 #include <sched.h>
 #include <seccomp.h>
+#include <signal.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -143,6 +144,17 @@ int confine_files(const struct confine_rule *rules, size_t rule_count)
 		result = (int)syscall(SYS_landlock_restrict_self, ruleset_fd, 0);
 	close(ruleset_fd);
 	return result;
+}
+
+void confine_signals(void)
+{
+	sigset_t ours;
+
+	sigemptyset(&ours);
+	sigaddset(&ours, SIGTERM);
+	sigaddset(&ours, SIGINT);
+	sigaddset(&ours, SIGHUP);
+	sigprocmask(SIG_SETMASK, &ours, NULL);
 }
 
 void confine_network(void)

@@ -43,6 +43,12 @@ bool confine_has_seccomp(void);
 int confine_files(const struct confine_rule *rules, size_t rule_count);
 
 /*
+ * Blocks the signals that ask a process to end, also for what it executes. A batch system sends
+ * them to all processes of a job; what they mean is for jobvm to say, which ends the others itself.
+ */
+void confine_signals(void);
+
+/*
  * Puts the process into a network namespace of its own, without an interface: Landlock does not
  * cover UDP. Without root that takes a user namespace, which some hosts do not allow; then
  * nothing happens.

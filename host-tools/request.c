@@ -7,8 +7,9 @@
 #include "host-tools/exitcodes.h"
 #include "host-tools/find_image.h"
 #include "host-tools/message.h"
+#include "host-tools/slurm_defaults.h"
 
-#define OPTIONS_MAX 16
+#define OPTIONS_MAX 24
 
 /* What is given with -i and --env can be given again; keys of the description are replaced. */
 struct lists {
@@ -91,6 +92,7 @@ static void read_command(struct amendment *amendment, struct request *request)
 		message_usage(command->name, "'%s' stands before '--'; a command stands behind it",
 			      arguments->positional.items[0]);
 	job_init(job);
+	slurm_defaults(job);
 	amend_job(amendment, job);
 	if (job->executable || job->arguments.count > 0)
 		message_usage(command->name, "--executable and --arguments are for a submit "

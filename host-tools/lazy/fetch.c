@@ -165,10 +165,8 @@ static void run_child(struct launch *launch, pid_t parent)
 {
 	char *environment[] = {(char *)(uintptr_t) "PATH=/usr/bin:/bin",
 			       (char *)(uintptr_t) "LC_ALL=C", NULL};
-	sigset_t none;
 
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	confine_signals();
 	signal(SIGPIPE, SIG_DFL);
 	/* Own session: a terminal's Ctrl-C is for jobvm, which then ends its VM in order. */
 	if (setsid() < 0 || inherit(launch) || confine(launch) ||

@@ -355,13 +355,11 @@ static void run_child(const struct qemu_options *options, const struct inherited
 			       NULL};
 	struct preload preload = {.library = ""};
 	char program[PATH_MAX];
-	sigset_t none;
 
 	snprintf(program, sizeof(program), "%s", arguments->items[0]);
 	if (options->start != QEMU_SAVE)
 		add_preload(&preload, fds, environment + 2);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	confine_signals();
 	/* Own session: a terminal's Ctrl-C is for jobvm, which then ends QEMU in order. */
 	if (setsid() < 0 || chdir("/") || inherit(fds) || confine(options, fds, program) ||
 	    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)) {

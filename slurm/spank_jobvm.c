@@ -1,0 +1,160 @@
+/*
+ * spank_jobvm: a plugin of Slurm (spank(7)), with which a task runs in a VM of jobvm:
+ *
+ *   srun --jobvm-image=NAME COMMAND        #SBATCH --jobvm-image=NAME
+ *
+ * In plugstack.conf it can be told, after its own path, jobvm=PROGRAM and images=DIRECTORY, where
+ * a NAME without a slash is looked up.
+ *
+ * It takes the place of the task at the last moment, as the task's own user and in its place: what
+ * Slurm has set up for the task, from its limits to its signals, is jobvm's.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <slurm/slurm.h>
+#include <slurm/slurm_errno.h>
+#include <slurm/spank.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Slurm's own macro has no semicolon; its names are what it looks for. */
+SPANK_PLUGIN(jobvm, 1)
+
+#define ARGUMENTS_MAX 4096
+
+enum { OPTION_IMAGE = 1, OPTION_INPUT };
+
+static char image[PATH_MAX], inputs[PATH_MAX];
+static const char *program = "jobvm", *image_directory = "/usr/local/share/jobvm/images";
+
+static int take_option(int value, const char *text, int is_remote)
+{
+	char *kept = value == OPTION_IMAGE ? image : inputs;
+
+	(void)is_remote;
+	if (!text || !*text || strlen(text) >= PATH_MAX) {
+		slurm_error("jobvm: --jobvm-%s needs a value",
+			    value == OPTION_IMAGE ? "image" : "input");
+		return ESPANK_BAD_ARG;
+	}
+	snprintf(kept, PATH_MAX, "%s", text);
+	return ESPANK_SUCCESS;
+}
+
+static char image_name[] = "jobvm-image", image_value[] = "NAME",
+	    image_help[] = "run each task in a VM of this guest image";
+static char input_name[] = "jobvm-input", input_value[] = "PATH[,PATH]...",
+	    input_help[] = "what the task finds in its VM's working directory";
+
+static struct spank_option options[] = {
+	{image_name, image_value, image_help, 1, OPTION_IMAGE, take_option},
+	{input_name, input_value, input_help, 1, OPTION_INPUT, take_option},
+};
+
+static const char *value_of(const char *argument, const char *name)
+{
+	size_t length = strlen(name);
+
+	return strncmp(argument, name, length) == 0 && argument[length] == '='
+		       ? argument + length + 1
+		       : NULL;
+}
+
+int slurm_spank_init(spank_t spank, int argc, char **argv)
+{
+	for (int i = 0; i < argc; i++) {
+		const char *given = value_of(argv[i], "jobvm");
+		const char *directory = value_of(argv[i], "images");
+		if (given)
+			program = given;
+		else if (directory)
+			image_directory = directory;
+		else
+			slurm_error("jobvm: plugstack.conf: '%s' is neither jobvm=PROGRAM nor "
+				    "images=DIRECTORY",
+				    argv[i]);
+	}
+	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
+		if (spank_option_register(spank, &options[i]) != ESPANK_SUCCESS)
+			return ESPANK_ERROR;
+	return ESPANK_SUCCESS;
+}
+
+/* jobvm's command line. */
+struct line {
+	const char *words[ARGUMENTS_MAX];
+	size_t count;
+};
+
+static void add(struct line *line, const char *word)
+{
+	if (line->count < ARGUMENTS_MAX - 1)
+		line->words[line->count++] = word;
+}
+
+static void add_inputs(struct line *line)
+{
+	for (char *rest = inputs, *path; (path = strsep(&rest, ","));) {
+		if (!*path)
+			continue;
+		add(line, "-i");
+		add(line, path);
+	}
+}
+
+/* Slurm keeps its own copy of a batch script, with a path that means nothing in a VM. */
+static const char *add_script(struct line *line, spank_t spank, const char *command)
+{
+	static char place[PATH_MAX];
+	uint32_t step;
+	const char *slash = strrchr(command, '/');
+
+	if (spank_get_item(spank, S_JOB_STEPID, &step) != ESPANK_SUCCESS ||
+	    step != SLURM_BATCH_SCRIPT || !slash)
+		return command;
+	add(line, "-i");
+	add(line, command);
+	snprintf(place, sizeof(place), "./%s", slash + 1);
+	return place;
+}
+
+int slurm_spank_task_init(spank_t spank, int argc, char **argv)
+{
+	static struct line line;
+	static char path[2 * PATH_MAX];
+	char **words, **environment;
+	int count;
+
+	(void)argc;
+	(void)argv;
+	if (!image[0])
+		return ESPANK_SUCCESS;
+	if (spank_get_item(spank, S_JOB_ARGV, &count, &words) != ESPANK_SUCCESS || count < 1 ||
+	    spank_get_item(spank, S_JOB_ENV, &environment) != ESPANK_SUCCESS) {
+		slurm_error("jobvm: Slurm does not tell what to run");
+		return ESPANK_ERROR;
+	}
+	snprintf(path, sizeof(path), "%s%s%s", strchr(image, '/') ? "" : image_directory,
+		 strchr(image, '/') ? "" : "/", image);
+	add(&line, "jobvm");
+	add(&line, "run");
+	add(&line, "--image");
+	add(&line, path);
+	add(&line, "--getenv");
+	add(&line, "SLURM_*");
+	/* What the task writes is where Slurm's users look for it. */
+	add(&line, "--merge");
+	add(&line, ".");
+	add_inputs(&line);
+	const char *command = add_script(&line, spank, words[0]);
+	add(&line, "--");
+	add(&line, command);
+	for (int i = 1; i < count; i++)
+		add(&line, words[i]);
+	execvpe(program, (char *const *)(uintptr_t)line.words, environment);
+	slurm_error("jobvm: cannot execute %s: %s", program, strerror(errno));
+	return ESPANK_ERROR;
+}

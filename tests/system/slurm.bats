@@ -1,0 +1,192 @@
+# A Slurm cluster of two nodes on this machine, and jobvm as what its users run.
+load helper
+
+# The nodes, the controller and their files are this file's own; they end with it.
+setup_file() {
+	[ "$(id -u)" -eq 0 ] || return 0
+	cluster=$(mktemp -d /tmp/jobvm-slurm.XXXXXX)
+	export cluster SLURM_CONF=$cluster/slurm.conf
+	chmod 755 "$cluster"
+	mkdir "$cluster"/{state,n1,n2,munge}
+	local build port=$((20000 + RANDOM % 20000))
+	build=$(cd "${B:-$BATS_TEST_DIRNAME/../../build}" && pwd)
+	cp "$build/slurm/spank_jobvm.so" "$cluster"
+	echo "required $cluster/spank_jobvm.so jobvm=$build/jobvm images=$build" >"$cluster/plugstack.conf"
+	chown munge "$cluster/munge"
+	dd if=/dev/urandom of="$cluster/munge/key" bs=1024 count=1 status=none
+	chmod 400 "$cluster/munge/key"
+	chown munge "$cluster/munge/key"
+	cat >"$SLURM_CONF" <<-END
+		ClusterName=jobvm
+		SlurmctldHost=$(hostname -s)(127.0.0.1)
+		SlurmUser=root
+		SlurmctldPort=$port
+		SlurmctldPidFile=$cluster/slurmctld.pid
+		SlurmctldLogFile=$cluster/slurmctld.log
+		SlurmdPidFile=$cluster/%n/slurmd.pid
+		SlurmdLogFile=$cluster/%n/slurmd.log
+		SlurmdSpoolDir=$cluster/%n
+		StateSaveLocation=$cluster/state
+		PlugStackConfig=$cluster/plugstack.conf
+		AuthType=auth/munge
+		AuthInfo=socket=$cluster/munge/socket,cred_expire=5
+		CredType=cred/munge
+		ProctrackType=proctrack/linuxproc
+		TaskPlugin=task/none
+		MpiDefault=none
+		SchedulerParameters=batch_sched_delay=0,sched_interval=1,sched_min_interval=0
+		SchedulerType=sched/builtin
+		SelectType=select/cons_tres
+		SelectTypeParameters=CR_CPU_Memory
+		PreemptType=preempt/partition_prio
+		PreemptMode=REQUEUE
+		JobRequeue=1
+		KillWait=30
+		ReturnToService=2
+		NodeName=n1 NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=$((port + 1)) CPUs=2 RealMemory=4000
+		NodeName=n2 NodeHostname=$(hostname -s) NodeAddr=127.0.0.1 Port=$((port + 2)) CPUs=2 RealMemory=4000
+		PartitionName=low Nodes=n1,n2 Default=YES PriorityTier=1 PreemptMode=REQUEUE GraceTime=0 DefMemPerNode=1000
+		PartitionName=high Nodes=n1,n2 PriorityTier=9 PreemptMode=OFF DefMemPerNode=1000
+	END
+	sudo -u munge munged --key-file="$cluster/munge/key" --socket="$cluster/munge/socket" \
+		--pid-file="$cluster/munge/pid" --log-file="$cluster/munge/log" \
+		--seed-file="$cluster/munge/seed" 3>&-
+	slurmctld 3>&-
+	slurmd -N n1 3>&-
+	slurmd -N n2 3>&-
+	local tries=0
+	until [ "$(sinfo -h -t idle -o %D 2>/dev/null)" = 2 ]; do
+		sleep 0.2
+		[ $((tries += 1)) -lt 300 ] || { cat "$cluster"/*.log "$cluster"/n?/*.log && return 1; }
+	done
+}
+
+teardown_file() {
+	[ -n "${cluster:-}" ] || return 0
+	local pid
+	for pid in "$cluster"/n?/slurmd.pid "$cluster/slurmctld.pid" "$cluster/munge/pid"; do
+		[ ! -s "$pid" ] || kill "$(cat "$pid")"
+	done
+	for pid in "$cluster"/n?/slurmd.pid "$cluster/slurmctld.pid"; do
+		while [ -e "$pid" ]; do sleep 0.1; done
+	done
+	rm -rf "$cluster"
+}
+
+in_slurm() {
+	needs_root "starts Slurm's daemons"
+	chmod 755 . "$BATS_TEST_TMPDIR"
+	export SBATCH_EXPORT=ALL
+}
+
+# ended ID STATE: waits for the job's end, which is to be that.
+ended() {
+	local state tries=0
+	while :; do
+		state=$(scontrol -o show job "$1" | sed -n 's/.* JobState=\([A-Z_]*\) .*/\1/p')
+		case $state in
+		PENDING | RUNNING | COMPLETING | REQUEUED | PREEMPTED) ;;
+		*) break ;;
+		esac
+		sleep 0.2
+		[ $((tries += 1)) -lt 600 ] || state=HANGS
+	done
+	[ "$state" = "$2" ] || { scontrol show job "$1" && tail -n 20 out* && return 1; }
+}
+
+# script LINE...: a batch script.
+script() {
+	printf '%s\n' '#!/bin/bash' "$@" >job.sh
+}
+
+@test "srun runs a command in a VM: its exit code, its output, its files" {
+	in_slurm
+	echo hello >input
+	run --separate-stderr -7 srun --jobvm-image=image --jobvm-input=input \
+		sh -c 'cat input; echo $SLURM_PROCID >made; uname -n; exit 7'
+	[ "${lines[0]}" = hello ]
+	[ "${lines[1]}" != "$(uname -n)" ]
+	[ "$(cat made)" = 0 ]
+	run --separate-stderr ! srun --jobvm-image=missing true
+	says missing
+}
+
+@test "a batch script is a job, and each task of a step is one" {
+	in_slurm
+	# The guest has no bash.
+	script '#SBATCH --jobvm-image=image' 'uname -n; echo $SLURM_JOB_NAME >name'
+	sed -i 1s/bash/sh/ job.sh
+	id=$(sbatch --parsable -o out-%j job.sh)
+	ended "$id" COMPLETED
+	[ "$(cat name)" = job.sh ]
+	[ "$(cat "out-$id")" != "$(uname -n)" ]
+	run --separate-stderr -0 srun -n 2 --mem=1400 --jobvm-image=image \
+		sh -c 'echo "task $SLURM_PROCID"; echo $SLURM_PROCID >task.$SLURM_PROCID'
+	[ "$(sort <<<"$output")" = "$(printf 'task %s\n' 0 1)" ]
+	[ "$(cat task.*)" = "$(printf '%s\n' 0 1)" ]
+}
+
+@test "a task's processors and memory are its job's" {
+	in_slurm
+	script "$build/jobvm run -- sh -c 'nproc; cat /sys/fs/cgroup/memory.max 2>/dev/null || true'" \
+		"$build/jobvm run -o out -- true"
+	id=$(sbatch --parsable -c 2 --mem=1500 -o out-%j job.sh)
+	ended "$id" COMPLETED
+	[ "$(head -n 1 "out-$id")" = 2 ]
+	# 1500 MiB less a sixteenth and 256 MiB.
+	[ "$(report .manifest.memory_limit_bytes)" -eq $((1500 * 1048576 - 1500 * 65536 - 256 * 1048576)) ]
+}
+
+@test "an array of 20 jobs" {
+	in_slurm
+	script "exec $build/jobvm run --getenv 'SLURM_ARRAY_TASK_ID' -- sh -c 'echo \$((SLURM_ARRAY_TASK_ID * SLURM_ARRAY_TASK_ID))'"
+	id=$(sbatch --parsable --array=1-20 --mem=900 -o out-%a job.sh)
+	for i in $(seq 20); do
+		ended "${id}_$i" COMPLETED
+		[ "$(cat "out-$i")" -eq $((i * i)) ]
+	done
+}
+
+@test "a cancelled job leaves nothing running" {
+	in_slurm
+	script "exec $build/jobvm run -- sh -c 'echo up; sleep 600'"
+	own_qemu
+	id=$(sbatch --parsable -o out job.sh)
+	until grep -qs up out; do sleep 0.1; done
+	scancel "$id"
+	ended "$id" CANCELLED
+	local tries=0
+	while own_qemu_pid >/dev/null; do
+		sleep 0.2
+		[ $((tries += 1)) -lt 200 ]
+	done
+}
+
+@test "a job that takes more memory than it has ends so that Slurm's users see it" {
+	in_slurm
+	script "exec $build/jobvm run --request-memory 32M -o out -- sh -c 'x=aaaaaaaaaaaaaaaa; while :; do x=\$x\$x; done'"
+	id=$(sbatch --parsable -o said job.sh)
+	ended "$id" FAILED
+	[[ "$(scontrol -o show job "$id")" == *" ExitCode=137:0 "* ]]
+	[ "$(report .status)" = out_of_memory ]
+}
+
+@test "a job that is preempted goes on from where it was" {
+	in_slurm
+	script "exec $build/jobvm run -- sh -c 'i=0; while [ \$i -lt 40 ]; do i=\$((i + 1)); echo \$i; sleep 0.3; done'"
+	id=$(sbatch --parsable --requeue --open-mode=append -p low -o out job.sh)
+	until [ "$(wc -l <out 2>/dev/null)" -gt 5 ] 2>/dev/null; do sleep 0.1; done
+	[[ "$(scontrol -o show job "$id")" == *" NodeList=n1 "* ]]
+	# The node's processors go to who is more important; the other node has some.
+	srun -p high -w n1 -c 2 sh -c 'until [ -e go ]; do sleep 0.1; done' &
+	local high=$!
+	until ls jobvm-*.state >/dev/null 2>&1; do sleep 0.1; done
+	ended "$id" COMPLETED
+	touch go
+	wait "$high"
+	[ "$(grep -E '^[0-9]+$' out)" = "$(seq 40)" ]
+	[ "$(scontrol -o show job "$id" | sed -n 's/.* Restarts=\([0-9]*\) .*/\1/p')" -ge 1 ]
+	[[ "$(scontrol -o show job "$id")" == *" NodeList=n2 "* ]]
+	[ -z "$(ls | grep jobvm- || true)" ]
+}
+
