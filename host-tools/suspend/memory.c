@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "fsimage/copy.h"
@@ -18,57 +16,130 @@
 #define PAGEMAP_SWAPPED (1ULL << 62)
 #define PAGEMAP_FILE	(1ULL << 61)
 
+static int open_error(const char *path, struct error *error)
+{
+	if (errno == EACCES || errno == EPERM)
+		return error_set(error,
+				 "this host does not let jobvm read the memory of its QEMU "
+				 "(kernel.yama.ptrace_scope must be 0 or 1; a container needs "
+				 "CAP_SYS_PTRACE)");
+	return error_errno(error, "open %s", path);
+}
+
 static int open_of(pid_t pid, const char *name, int flags, struct error *error)
 {
 	char path[64];
 
 	snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
 	int fd = open(path, flags | O_CLOEXEC);
-	if (fd < 0 && (errno == EACCES || errno == EPERM))
-		return error_set(error,
-				 "this host does not let jobvm read the memory of its QEMU "
-				 "(kernel.yama.ptrace_scope must be 0 or 1; a container needs "
-				 "CAP_SYS_PTRACE)");
-	return fd < 0 ? error_errno(error, "open %s", path) : fd;
+	return fd < 0 ? open_error(path, error) : fd;
 }
 
-/* One line of /proc/PID/maps: a part of the mapping, which grows by it. */
-static void add_part(struct vm_memory *memory, uint64_t start, uint64_t end)
-{
-	if (memory->size_bytes > 0 && memory->address + memory->size_bytes == start) {
-		memory->size_bytes += end - start;
-	} else {
-		memory->address = start;
-		memory->size_bytes = end - start;
-	}
-}
-
-/* Advice for parts of a mapping splits it; its parts stay neighbours. */
-static int find_mapping(struct vm_memory *memory, pid_t pid, int mapped_fd, uint64_t size_bytes,
-			struct error *error)
-{
-	uint64_t start, end, inode;
+/* A line of /proc/PID/maps. */
+struct part {
+	uint64_t start, end, offset, inode;
 	unsigned device_major, device_minor;
-	char path[64], line[512];
-	struct stat status;
-	bool found = false;
+	bool is_private;
+};
 
-	if (fstat(mapped_fd, &status))
-		return error_errno(error, "look at the VM's memory");
+static bool parse_part(const char *line, struct part *part)
+{
+	char access[8];
+
+	if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %7s %" SCNx64 " %x:%x %" SCNu64, &part->start,
+		   &part->end, access, &part->offset, &part->device_major, &part->device_minor,
+		   &part->inode) != 7)
+		return false;
+	part->is_private = strlen(access) == 4 && access[3] == 'p';
+	return true;
+}
+
+static bool is_same_file(const struct part *a, const struct part *b)
+{
+	return a->inode == b->inode && a->device_major == b->device_major &&
+	       a->device_minor == b->device_minor;
+}
+
+/* Calls for each part of PID's until one says that it is enough: whether one did; or -1. */
+typedef bool part_taker(void *context, const struct part *part);
+
+static int for_each_part(pid_t pid, part_taker *take, void *context, struct error *error)
+{
+	char path[64], line[512];
+	struct part part;
+	bool enough = false;
+
 	snprintf(path, sizeof(path), "/proc/%d/maps", (int)pid);
 	FILE *maps = fopen(path, "re");
 	if (!maps)
-		return error_errno(error, "open %s", path);
-	while (!found && fgets(line, sizeof(line), maps)) {
-		if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %*s %x:%x %" SCNu64, &start, &end,
-			   &device_major, &device_minor, &inode) != 5 ||
-		    inode != status.st_ino || device_major != major(status.st_dev) ||
-		    device_minor != minor(status.st_dev))
-			continue;
-		add_part(memory, start, end);
-		found = memory->size_bytes == size_bytes;
-	}
+		return open_error(path, error);
+	while (!enough && fgets(line, sizeof(line), maps))
+		enough = parse_part(line, &part) && take(context, &part);
 	fclose(maps);
+	return enough;
+}
+
+static bool take_named(void *context, const struct part *part)
+{
+	struct part *wanted = context;
+	bool is_it = part->start <= wanted->start && wanted->start < part->end;
+
+	if (is_it)
+		*wanted = *part;
+	return is_it;
+}
+
+/*
+ * How the file behind FD is called in a maps file: what stat(2) says of it is another device on
+ * btrfs and overlayfs.
+ */
+static int name_file(int fd, struct part *name, struct error *error)
+{
+	void *page = mmap(NULL, MEMORY_PAGE_BYTES, PROT_READ, MAP_PRIVATE, fd, 0);
+
+	if (page == MAP_FAILED)
+		return error_errno(error, "map the VM's memory");
+	*name = (struct part){.start = (uintptr_t)page};
+	int found = for_each_part(getpid(), take_named, name, error);
+	munmap(page, MEMORY_PAGE_BYTES);
+	return found == 0 ? error_set(error, "the VM's memory cannot be mapped") : found;
+}
+
+struct search {
+	struct vm_memory *memory;
+	struct part file;
+	uint64_t size_bytes;
+	uint64_t first_offset; /* in the file */
+};
+
+/* Advice for parts of a mapping splits it; its parts stay neighbours. */
+static bool take_mapped(void *context, const struct part *part)
+{
+	struct search *search = context;
+	struct vm_memory *memory = search->memory;
+
+	if (!part->is_private || !is_same_file(part, &search->file))
+		return false;
+	if (memory->size_bytes == 0 || memory->address + memory->size_bytes != part->start ||
+	    search->first_offset + memory->size_bytes != part->offset) {
+		memory->address = part->start;
+		memory->size_bytes = 0;
+		search->first_offset = part->offset;
+	}
+	memory->size_bytes += part->end - part->start;
+	return memory->size_bytes == search->size_bytes && search->first_offset == 0;
+}
+
+static int find_mapping(struct vm_memory *memory, pid_t pid, int mapped_fd, uint64_t size_bytes,
+			struct error *error)
+{
+	struct search search = {.memory = memory, .size_bytes = size_bytes};
+
+	if (name_file(mapped_fd, &search.file, error) < 0)
+		return -1;
+	int found = for_each_part(pid, take_mapped, &search, error);
+	if (found < 0)
+		return -1;
 	return found ? 0 : error_set(error, "QEMU does not have its memory where it should");
 }
 
@@ -133,7 +204,10 @@ static int find_base(const struct vm_memory *memory, uint64_t first, size_t coun
 		end = lseek(memory->base_fd, data, SEEK_HOLE);
 		if (end < 0)
 			return -1;
-		for (off_t at = data; at < end && at < limit; at += MEMORY_PAGE_BYTES)
+		/* Some file systems have blocks that are smaller than pages. */
+		data -= data % MEMORY_PAGE_BYTES;
+		for (off_t at = data < offset ? offset : data; at < end && at < limit;
+		     at += MEMORY_PAGE_BYTES)
 			has_base[(at - offset) / MEMORY_PAGE_BYTES] = true;
 	}
 	return 0;

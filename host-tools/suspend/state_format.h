@@ -19,6 +19,7 @@
 #define STATE_MAGIC	      "jobvm-state"
 #define STATE_MAC_BYTES	      DIGEST_BYTES
 #define STATE_FRAMES_MAX      (1 << 20)
+#define STATE_SUFFIX_DIGITS   16
 /* QEMU's is some 50 to 400 KB. */
 #define STATE_OTHER_MAX_BYTES (64ULL << 20)
 

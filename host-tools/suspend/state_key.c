@@ -73,9 +73,10 @@ static int make_directories(const char *path, struct error *error)
 	return 0;
 }
 
-static int write_new(const char *path, const char *text, struct error *error)
+/* PATH ends in XXXXXX, and then in what nobody else has: not on another host either. */
+static int write_new(char *path, const char *text, struct error *error)
 {
-	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	int fd = mkostemp(path, O_CLOEXEC);
 
 	if (fd < 0)
 		return error_errno(error, "make the key %s", path);
@@ -99,7 +100,7 @@ static int make_file(const char *path, struct error *error)
 	for (size_t i = 0; i < sizeof(key); i++)
 		snprintf(text + 2 * i, 3, "%02x", key[i]);
 	text[KEY_TEXT_BYTES - 1] = '\n';
-	snprintf(beside, sizeof(beside), "%.4000s.%d", path, (int)getpid());
+	snprintf(beside, sizeof(beside), "%.4000s.XXXXXX", path);
 	int failed = write_new(beside, text, error);
 	if (!failed && link(beside, path) && errno != EEXIST)
 		failed = error_errno(error, "name the key %s", path);

@@ -39,6 +39,22 @@ static int read_head(struct state *state, uint64_t size_bytes, struct error *err
 	return 0;
 }
 
+/* What becomes a part of a name, or is compared with a digest. */
+static int check_facts(const struct state_facts *facts, struct error *error)
+{
+	static const char digits[] = "0123456789abcdef";
+	const char *suffix = facts->disk_suffix ? facts->disk_suffix : "";
+
+	if (strlen(suffix) > STATE_SUFFIX_DIGITS || strspn(suffix, digits) != strlen(suffix))
+		return error_set(error,
+				 "its facts: key 'disk_suffix': not up to %d hexadecimal digits",
+				 STATE_SUFFIX_DIGITS);
+	if (strlen(facts->disk_sha256) != 2 * DIGEST_BYTES ||
+	    strspn(facts->disk_sha256, digits) != 2 * DIGEST_BYTES)
+		return error_set(error, "its facts: key 'disk_sha256': not a SHA-256");
+	return 0;
+}
+
 static int read_index(struct state *state, const uint8_t key[STATE_KEY_BYTES], struct error *error)
 {
 	const struct state_head *head = &state->head;
@@ -62,13 +78,35 @@ static int read_index(struct state *state, const uint8_t key[STATE_KEY_BYTES], s
 		return -1;
 	if (CRYPTO_memcmp(mac, expected, sizeof(mac)) != 0)
 		return error_set(error, "damaged, or made with another key (--state-key)");
-	return record_parse(&state_schema, "its facts", &state->facts_buffer, head->facts_bytes,
-			    &state->facts, error);
+	if (record_parse(&state_schema, "its facts", &state->facts_buffer, head->facts_bytes,
+			 &state->facts, error))
+		return -1;
+	return check_facts(&state->facts, error);
 }
 
 static uint64_t most_bytes(const struct state_frame *frame)
 {
 	return frame->kind == STATE_MEMORY ? STATE_MEMORY_MAX_BYTES : STATE_OTHER_MAX_BYTES;
+}
+
+/* That frames of memory are of ranges, each of another one. */
+static int check_ranges(const struct state *state, struct error *error)
+{
+	unsigned char *seen = calloc(STATE_FRAMES_MAX, 1);
+	bool makes_sense = true;
+
+	if (!seen)
+		return error_set(error, "out of memory");
+	for (uint64_t i = 0; i < state->head.frame_count && makes_sense; i++) {
+		const struct state_frame *frame = &state->frames[i];
+		uint64_t range = frame->first_page / MEMORY_RANGE_PAGES;
+		makes_sense =
+			frame->first_page % MEMORY_RANGE_PAGES == 0 && range < STATE_FRAMES_MAX;
+		if (makes_sense && frame->kind == STATE_MEMORY)
+			makes_sense = !seen[range]++;
+	}
+	free(seen);
+	return makes_sense ? 0 : error_set(error, "damaged: its index makes no sense");
 }
 
 /* One after the other, and nothing between them. */
@@ -89,7 +127,7 @@ static int check_index(const struct state *state, struct error *error)
 	if (end != state->head.index_offset || counts[STATE_DEVICE] != 1 ||
 	    counts[STATE_NOTES] != 1)
 		return error_set(error, "damaged: its index is not whole");
-	return 0;
+	return check_ranges(state, error);
 }
 
 /* What is stored, as it was when it was saved: into BYTES. */
@@ -258,7 +296,8 @@ static int write_runs(const struct vm_memory *memory, const struct state_frame *
 		memcpy(&run, raw + sizeof(count) + i * sizeof(run), sizeof(run));
 		uint64_t bytes = (uint64_t)run.count * MEMORY_PAGE_BYTES;
 		bool is_data = run.kind == MEMORY_DATA;
-		if (run.first + run.count > MEMORY_RANGE_PAGES ||
+		if ((!is_data && run.kind != MEMORY_ZERO) ||
+		    run.first + run.count > MEMORY_RANGE_PAGES ||
 		    (is_data && bytes > frame->raw_bytes - at))
 			return error_set(error, "damaged: a run of pages makes no sense");
 		if (vm_memory_write(memory, (frame->first_page + run.first) * MEMORY_PAGE_BYTES,
