@@ -13,6 +13,7 @@
 
 #include "host-tools/exitcodes.h"
 #include "host-tools/extract.h"
+#include "host-tools/lock.h"
 #include "host-tools/merge_work.h"
 #include "host-tools/message.h"
 #include "host-tools/pack.h"
@@ -107,6 +108,9 @@ static void release_signals(const struct sigaction before[STOP_SIGNALS])
 
 /* --- our own directory --- */
 
+/* A merge takes a moment; tasks that end at once merge one after the other. */
+#define LOCK_WAIT_SECONDS 10
+
 /*
  * One merge at a time: then a directory of our own that is there already is what a merge that was
  * killed left. Where the file system knows no locks, that one stays.
@@ -115,8 +119,8 @@ static int lock_directory(const struct merge *merge, struct error *error)
 {
 	struct dirent *entry;
 
-	if (flock(merge->directory_fd, LOCK_EX | LOCK_NB)) {
-		if (errno == EWOULDBLOCK)
+	if (lock_wait(merge->directory_fd, LOCK_WAIT_SECONDS)) {
+		if (errno == EINTR)
 			return error_set(error, "another jobvm merges into %s", merge->directory);
 		return 0;
 	}

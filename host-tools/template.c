@@ -3,16 +3,15 @@
 #include <cpuid.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "host-tools/find_image.h"
+#include "host-tools/lock.h"
 #include "host-tools/template_make.h"
 #include "host-tools/vmm/qemu.h"
 #include "imagebuilder/verify.h"
@@ -269,26 +268,6 @@ void template_close(struct template *template)
 
 /* --- one at a time --- */
 
-static void on_alarm(int signal_number)
-{
-	(void)signal_number;
-}
-
-/* Waits for another process that makes a template here, but not for ever. */
-static int lock(int fd, uint64_t boot_timeout_ms)
-{
-	struct sigaction action = {.sa_handler = on_alarm}, before;
-
-	if (flock(fd, LOCK_EX | LOCK_NB) == 0)
-		return 0;
-	sigaction(SIGALRM, &action, &before);
-	alarm((unsigned)(boot_timeout_ms / 1000) + LOCK_WAIT_SECONDS);
-	int result = flock(fd, LOCK_EX);
-	alarm(0);
-	sigaction(SIGALRM, &before, NULL);
-	return result;
-}
-
 static int make_place(const char *place, struct error *error)
 {
 	if (mkdir(place, 0755) && errno != EEXIST)
@@ -330,7 +309,8 @@ static int make_at(const char *place, const struct template_wish *wish, const ch
 	int result = -1;
 	if (lock_fd < 0) {
 		error_errno(error, "lock %s", place);
-	} else if (lock(lock_fd, wish->boot_timeout_ms)) {
+	} else if (lock_wait(lock_fd,
+			     (unsigned)(wish->boot_timeout_ms / 1000) + LOCK_WAIT_SECONDS)) {
 		error_set(error, "%s: another process holds its lock", place);
 	} else {
 		snprintf(template->place, sizeof(template->place), "%s", place);
