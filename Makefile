@@ -112,7 +112,7 @@ c_files    := $(product_src) $(unit_src) $(fuzz_src) $(bench_src) \
 	$(wildcard tests/hostile/*.c)
 h_files    := $(wildcard $(ROOMS:%=%/*.h) host-tools/lazy/plugin/*.h host-tools/lazy/engine/*.h host-tools/vmm/preload/*.h init/*.h tests/unit/*.h \
 	tests/hostile/*.h tests/fuzz/*.h)
-man_pages  := $(wildcard docs/man/*.[15])
+man_pages  := $(wildcard docs/man/*.[157])
 
 .PHONY: all unit-tests hostile-tests sanitized-tests fuzz-programs harnesses deps test-deps \
 	fuzz-deps kernel-deps lint-deps kernel image-tuned run test check check-unit check-hostile \

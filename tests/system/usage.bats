@@ -1,7 +1,7 @@
 # The command line, without a VM.
 load helper
 
-commands=(run pack start inspect collect recover verify "image build" "image inspect" serve doctor)
+commands=(run pack start inspect collect recover suspend verify "image build" "image inspect" serve doctor)
 
 @test "every command has a help" {
 	for command in "${commands[@]}"; do
@@ -19,7 +19,7 @@ commands=(run pack start inspect collect recover verify "image build" "image ins
 		page=$root/docs/man/jobvm-${command// /-}.1
 		mandoc -Tlint -W warning "$page"
 	done
-	for page in jobvm.1 jobvm-submit.5 jobvm-result.5; do
+	for page in jobvm.1 jobvm-submit.5 jobvm-result.5 jobvm-slurm.7; do
 		mandoc -Tlint -W warning "$root/docs/man/$page"
 	done
 }
