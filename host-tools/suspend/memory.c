@@ -90,8 +90,8 @@ static bool take_named(void *context, const struct part *part)
 }
 
 /*
- * How the file behind FD is called in a maps file: what stat(2) says of it is another device on
- * btrfs and overlayfs.
+ * How the file behind FD is called in a maps file. stat(2) need not have the same device: on btrfs
+ * each subvolume has one of its own.
  */
 static int name_file(int fd, struct part *name, struct error *error)
 {
@@ -281,12 +281,13 @@ long vm_memory_read(const struct vm_memory *memory, uint64_t first, size_t count
 	for (size_t i = 0; i < count; i++)
 		kinds[i] = MEMORY_SAME;
 	for (size_t i = 0, length; i < count; i += length) {
+		const unsigned char *base = base_page(&range, i);
 		length = 1;
 		if (is_private(range.entries[i])) {
 			length = take_own(&range, i, count);
 			*changed_pages += length;
-		} else if (whole && range.has_base[i]) {
-			take_page(&range, i, base_page(&range, i));
+		} else if (whole && base) {
+			take_page(&range, i, base);
 		}
 		if (length == 0)
 			return -1;
