@@ -35,6 +35,7 @@ struct state_facts {
 	uint64_t ran_ms, job_started_ms, stdout_bytes, stderr_bytes;
 	uint64_t suspensions;  /* so far, with this one */
 	uint64_t suspended_at; /* seconds since 1970 */
+	uint64_t pages_changed, raw_bytes; /* struct state_sizes; state_save fills them */
 };
 
 extern const struct record_schema state_schema;

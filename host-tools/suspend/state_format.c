@@ -34,6 +34,8 @@ static const struct record_key keys[] = {
 	{KEY("stdout_bytes", RECORD_UINT, stdout_bytes), REQUIRED, .max = ANY},
 	{KEY("stderr_bytes", RECORD_UINT, stderr_bytes), REQUIRED, .max = ANY},
 	{KEY("suspensions", RECORD_UINT, suspensions), REQUIRED, .min = 1, .max = ANY},
+	{KEY("pages_changed", RECORD_UINT, pages_changed), REQUIRED, .max = ANY},
+	{KEY("raw_bytes", RECORD_UINT, raw_bytes), REQUIRED, .max = ANY},
 	{KEY("suspended_at", RECORD_UINT, suspended_at), REQUIRED, .max = 1ULL << 48},
 };
 
