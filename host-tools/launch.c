@@ -71,8 +71,9 @@ static int run_clone(const struct vm_options *options, struct input_disk *inputs
 		     struct suspension *suspension, struct vm_outcome *outcome,
 		     struct launch *launch, struct error *error)
 {
+	/* Static, for who suspends the VM. */
+	static struct template template;
 	struct vm_options clone = *options;
-	struct template template;
 
 	if (open_template(options, &template, launch, error))
 		return -1;
@@ -113,7 +114,7 @@ static int resume(struct vm_options *options, struct input_disk *inputs,
 {
 	const struct state_facts *facts = state_facts(suspension->state);
 	const struct template_wish wish = wish_of(options);
-	struct template template;
+	static struct template template;
 
 	if (facts->template_key) {
 		if (template_find(&wish, facts->template_key, facts->template_memory_sha256,
