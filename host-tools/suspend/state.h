@@ -33,8 +33,8 @@ struct state_facts {
 	const char *disk_sha256;     /* disk_digest.h */
 	const char *inputs_identity; /* of the input disk; NULL: it has none */
 	uint64_t ran_ms, job_started_ms, stdout_bytes, stderr_bytes;
-	uint64_t suspensions;  /* so far, with this one */
-	uint64_t suspended_at; /* seconds since 1970 */
+	uint64_t suspensions;		   /* so far, with this one */
+	uint64_t suspended_at;		   /* seconds since 1970 */
 	uint64_t pages_changed, raw_bytes; /* struct state_sizes; state_save fills them */
 };
 
