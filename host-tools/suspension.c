@@ -156,10 +156,11 @@ int suspension_fit(const struct suspension *suspension, struct qemu_options *qem
 		return -1;
 	for (size_t i = 0; i < sizeof(fact_names) / sizeof(fact_names[0]); i++)
 		if (differs(was, &is, fact_names[i].offset))
-			return error_set(error,
-					 "%s: was suspended with another %s; --restart starts the "
-					 "job from its inputs",
-					 suspension->path, fact_names[i].name);
+			return error_set(
+				error,
+				"%s: was suspended with another %s; 'run --restart' "
+				"starts the job from its inputs, as packing its disk again does",
+				suspension->path, fact_names[i].name);
 	return 0;
 }
 
@@ -494,6 +495,10 @@ static void settle(struct saving *saving)
 	if (suspension->has_pair && suspension->saved_suffix[0])
 		unlink(name);
 	suspension->has_pair = true;
+	if (saving->facts.template_key) {
+		state_name(suspension->path, name);
+		template_note_need(suspension->template, name);
+	}
 	snprintf(suspension->saved_suffix, sizeof(suspension->saved_suffix), "%s", saving->suffix);
 	if (suspension->lock_fd >= 0)
 		close(suspension->lock_fd);

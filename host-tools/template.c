@@ -12,6 +12,7 @@
 
 #include "host-tools/find_image.h"
 #include "host-tools/lock.h"
+#include "host-tools/message.h"
 #include "host-tools/template_make.h"
 #include "host-tools/vmm/qemu.h"
 #include "imagebuilder/verify.h"
@@ -373,6 +374,31 @@ int template_find(const struct template_wish *wish, const char *key, const char 
 			 "the template %s that it is a clone of is not here (memory %.16s...): it "
 			 "must be in %s or %s",
 			 key, memory_sha256, places[0], places[1]);
+}
+
+void template_note_need(const struct template *template, const char *path)
+{
+	char name[sizeof(TEMPLATE_NEEDED) + DIGEST_HEX_BYTES], directory[2 * PATH_MAX];
+	char full[PATH_MAX], sha256[DIGEST_HEX_BYTES];
+	struct error ignored;
+
+	if (!realpath(path, full) || digest_bytes(full, strlen(full), sha256, &ignored))
+		return;
+	snprintf(directory, sizeof(directory), "%s/%s", template->place, template->facts.key);
+	snprintf(name, sizeof(name), TEMPLATE_NEEDED "%s", sha256);
+	int directory_fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	int fd = directory_fd < 0
+			 ? -1
+			 : openat(directory_fd, name,
+				  O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC, 0644);
+	if (directory_fd >= 0)
+		close(directory_fd);
+	if (fd < 0)
+		return;
+	/* A name that is cut off is that of no file, and counts for nothing. */
+	if (write(fd, full, strlen(full)) < 0)
+		message_warning("%s: cannot note that %s needs it", directory, full);
+	close(fd);
 }
 
 void template_reject(const struct template *template, const char *reason)

@@ -60,6 +60,13 @@ int template_open(const struct template_wish *wish, enum template_place place,
 void template_close(struct template *template);
 
 /*
+ * Notes that the suspended job whose state is the file PATH needs TEMPLATE: as long as that is
+ * there, the template is not removed to make room for others. Where it cannot be noted, nobody but
+ * its owner removes it.
+ */
+void template_note_need(const struct template *template, const char *path);
+
+/*
  * Notes that a clone of TEMPLATE did not come up, for REASON. For an hour nobody uses it; then it
  * is made anew.
  */

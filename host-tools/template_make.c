@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,6 +31,49 @@
 
 /* --- removing --- */
 
+/* Whether the state that the note NAME names is still there. */
+static bool is_needed_by(int directory_fd, const char *name)
+{
+	char path[PATH_MAX];
+	int fd = openat(directory_fd, name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+
+	if (fd < 0)
+		return false;
+	ssize_t length = read(fd, path, sizeof(path) - 1);
+	close(fd);
+	path[length < 0 ? 0 : length] = '\0';
+	return access(path, F_OK) == 0;
+}
+
+/*
+ * Removes what notes suspended jobs that are no more, or with ALL every note. Whether there are
+ * others: jobs that go on as clones of this template. FD is closed.
+ */
+static bool tidy_notes(int fd, bool all)
+{
+	DIR *directory = fd < 0 ? NULL : fdopendir(fd);
+	bool needed = false;
+
+	if (!directory)
+		return false;
+	for (struct dirent *entry = readdir(directory); entry; entry = readdir(directory)) {
+		if (strncmp(entry->d_name, TEMPLATE_NEEDED, strlen(TEMPLATE_NEEDED)) != 0)
+			continue;
+		if (!all && is_needed_by(fd, entry->d_name))
+			needed = true;
+		else
+			unlinkat(fd, entry->d_name, 0);
+	}
+	closedir(directory);
+	return needed;
+}
+
+static bool is_needed(int place_fd, const char *name)
+{
+	return tidy_notes(openat(place_fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW),
+			  false);
+}
+
 /* A template's directory, or what there is of it. */
 static void remove_template(int place_fd, const char *name)
 {
@@ -39,7 +83,7 @@ static void remove_template(int place_fd, const char *name)
 	if (fd >= 0) {
 		for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++)
 			unlinkat(fd, files[i], 0);
-		close(fd);
+		tidy_notes(fd, true);
 	}
 	unlinkat(place_fd, name, AT_REMOVEDIR);
 }
@@ -76,7 +120,7 @@ static void tidy(int place_fd)
 	for (struct dirent *entry = readdir(directory); entry; entry = readdir(directory)) {
 		if (ends_with(entry->d_name, TEMPLATE_NEW))
 			remove_template(place_fd, entry->d_name);
-		if (!is_template(place_fd, entry, &status))
+		if (!is_template(place_fd, entry, &status) || is_needed(place_fd, entry->d_name))
 			continue;
 		if (count++ > 0 && (status.st_mtim.tv_sec > oldest_time.tv_sec ||
 				    (status.st_mtim.tv_sec == oldest_time.tv_sec &&

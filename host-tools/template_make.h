@@ -10,6 +10,8 @@
 #define TEMPLATE_STATE	  "state"
 #define TEMPLATE_NEW	  ".new"
 #define TEMPLATE_REJECTED ".rejected"
+/* And in it, for each suspended job that needs it, a file that names the job's state. */
+#define TEMPLATE_NEEDED	  "needed-"
 
 /*
  * Boots a VM and saves it, beside its name, and renames it. What another process left that was

@@ -142,6 +142,33 @@ no_qemu() {
 	[ "$code" -eq 85 ] || [ "$(ls out/output | wc -l)" -eq 2000 ]
 }
 
+@test "a template that a suspended job needs is not removed to make room" {
+	export XDG_CACHE_HOME=$PWD/cache
+	mkdir cache
+	jobvm pack -o job.img -- sh -c "$(counting 5)"
+	begin start job.img
+	finish 85 TERM
+	touch -d 2000-01-01 cache/jobvm/templates/*/.
+	# So many others that have been used since: one of them goes.
+	for i in $(seq 16); do
+		local other=cache/jobvm/templates/$(printf %064d "$i")
+		mkdir "$other"
+		touch -d "2001-01-$i" "$other"
+	done
+	jobvm run --request-memory 200M -- true
+	[ ! -e "cache/jobvm/templates/$(printf %064d 1)" ]
+	[ -e "cache/jobvm/templates/$(printf %064d 2)" ]
+	run --separate-stderr -7 jobvm start job.img
+	# It is over, and nobody needs the template.
+	touch -d 2000-01-01 cache/jobvm/templates/*/.
+	touch cache/jobvm/templates/0*
+	mkdir "cache/jobvm/templates/$(printf %064d 1)"
+	local before
+	before=$(ls cache/jobvm/templates | grep -vc ^0)
+	jobvm run --request-memory 210M -- true
+	[ "$(ls cache/jobvm/templates | grep -vc ^0)" -eq "$before" ]
+}
+
 # --- what went by meanwhile ---
 
 @test "the clock is right again, random numbers differ, and limits do not count the pause" {
