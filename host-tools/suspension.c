@@ -1,8 +1,10 @@
 #include "host-tools/suspension.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <libgen.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -72,16 +74,42 @@ bool suspension_exists(const char *path)
 	return access(name, F_OK) == 0;
 }
 
+/* Whether NAME is BASE with what a disk's suffix looks like. */
+static bool is_disk_of(const char *name, const char *base)
+{
+	size_t length = strlen(base);
+
+	return strncmp(name, base, length) == 0 && name[length] == '.' &&
+	       strlen(name + length + 1) == SUSPENSION_SUFFIX_BYTES - 1 &&
+	       strspn(name + length + 1, "0123456789abcdef") == SUSPENSION_SUFFIX_BYTES - 1;
+}
+
+/* Removes the disks of PATH's job that a killed process left, all but the one with KEPT. */
+static void tidy(const char *path, const char *kept)
+{
+	char directory_path[PATH_MAX], base_path[PATH_MAX], kept_path[NAME_BYTES];
+
+	snprintf(directory_path, sizeof(directory_path), "%s", path);
+	snprintf(base_path, sizeof(base_path), "%s", path);
+	const char *base = basename(base_path);
+	name_of(base, kept, kept_path);
+	DIR *directory = opendir(dirname(directory_path));
+	if (!directory)
+		return;
+	for (struct dirent *entry = readdir(directory); entry; entry = readdir(directory))
+		if (is_disk_of(entry->d_name, base) && strcmp(entry->d_name, kept_path) != 0)
+			unlinkat(dirfd(directory), entry->d_name, 0);
+	closedir(directory);
+}
+
 /* The state first: without it the rest is no pair. */
-static void drop(const char *path, const char *suffix, bool with_disk)
+static void drop(const char *path, bool with_disk)
 {
 	char name[NAME_BYTES];
 
 	state_name(path, name);
 	unlink(name);
-	name_of(path, suffix, name);
-	if (*suffix)
-		unlink(name);
+	tidy(path, "");
 	if (with_disk)
 		unlink(path);
 }
@@ -236,26 +264,28 @@ static int copy_disk(struct suspension *suspension, struct error *error)
 	return failed ? -1 : 0;
 }
 
-int suspension_open(struct suspension *suspension, const char *path,
-		    const struct suspend_options *options, struct error *error)
+/* What was suspended is dropped, unless somebody works on it. */
+static int restart(const struct suspension *suspension, struct error *error)
 {
-	*suspension = (struct suspension){
-		.options = options, .disk_fd = -1, .copy = {.fd = -1}, .lock_fd = -1};
-	snprintf(suspension->path, sizeof(suspension->path), "%s", path);
-	suspension->is_open = true;
-	bool exists = suspension_exists(path);
-	if (exists && options->restart) {
-		suspension_drop(path);
-		exists = false;
-	}
-	/* The key of a job that starts is read when it is suspended, if it ever is. */
-	if (!exists && !options->key_path)
-		return 1;
-	if (state_key_read(options->key_path, suspension->key, error))
-		return -1;
-	if (!exists)
-		return 1;
+	char name[NAME_BYTES];
+
+	state_name(suspension->path, name);
+	int fd = open(name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
+	bool is_locked = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
+	if (!is_locked)
+		drop(suspension->path, true);
+	else
+		error_set(error, "%s: another jobvm goes on with this job", name);
+	if (fd >= 0)
+		close(fd);
+	return is_locked ? 2 : 1;
+}
+
+/* The state that lies there. As suspension_open. */
+static int open_pair(struct suspension *suspension, struct error *error)
+{
 	int found = open_state(suspension, error);
+
 	if (found)
 		return found;
 	if (read_notes(suspension, error))
@@ -268,7 +298,26 @@ int suspension_open(struct suspension *suspension, const char *path,
 		return -1;
 	suspension->owns_copy = true;
 	snprintf(suspension->copy.job_id, sizeof(suspension->copy.job_id), "%s", facts->job_id);
+	tidy(suspension->path, suspension->saved_suffix);
 	return 0;
+}
+
+int suspension_open(struct suspension *suspension, const char *path,
+		    const struct suspend_options *options, struct error *error)
+{
+	*suspension = (struct suspension){
+		.options = options, .disk_fd = -1, .copy = {.fd = -1}, .lock_fd = -1};
+	snprintf(suspension->path, sizeof(suspension->path), "%s", path);
+	suspension->is_open = true;
+	bool exists = suspension_exists(path);
+	if (exists && options->restart)
+		return restart(suspension, error);
+	/* The key of a job that starts is read when it is suspended, if it ever is. */
+	if (!exists && !options->key_path)
+		return 1;
+	if (state_key_read(options->key_path, suspension->key, error))
+		return -1;
+	return exists ? open_pair(suspension, error) : 1;
 }
 
 void suspension_close(struct suspension *suspension)
@@ -282,11 +331,6 @@ void suspension_close(struct suspension *suspension)
 	state_close(suspension->state);
 	json_decref(suspension->notes);
 	*suspension = (struct suspension){.is_open = false};
-}
-
-void suspension_drop(const char *path)
-{
-	drop(path, "", true);
 }
 
 /* --- saving --- */
@@ -327,6 +371,7 @@ static int save_disk(struct saving *saving, struct error *error)
 						  : 0;
 	if (choose_suffix(saving->suffix, error))
 		return -1;
+	tidy(suspension->path, suspension->saved_suffix);
 	name_of(suspension->path, saving->suffix, name);
 	if (!saving->goes_on && pack_publish(&suspension->copy, name, error) == 0)
 		return 0;
@@ -625,7 +670,7 @@ int suspension_end(struct suspension *suspension, bool keep_disk, struct error *
 			return -1;
 	}
 	if (suspension->has_pair)
-		drop(suspension->path, suspension->saved_suffix, !keep_disk);
+		drop(suspension->path, !keep_disk);
 	suspension->has_pair = false;
 	return 0;
 }

@@ -121,9 +121,6 @@ bool suspension_is_kept(const struct suspension *suspension, enum job_status sta
  */
 int suspension_end(struct suspension *suspension, bool keep_disk, struct error *error);
 
-/* Removes the pair at PATH. */
-void suspension_drop(const char *path);
-
 void suspension_close(struct suspension *suspension);
 
 #endif

@@ -79,6 +79,13 @@ no_qemu() {
 @test "run --restart starts a suspended job anew" {
 	begin run -- sh -c "$(counting 5)"
 	finish 85 TERM
+	# What a process leaves that is killed while it saves.
+	local pair
+	pair=$(echo jobvm-*.img)
+	cp "$pair" "$pair.0123456789abcdef"
+	# Not while somebody has it.
+	run --separate-stderr -125 flock "$pair.state" "$build/jobvm" run --restart -- sh -c "$(counting 5)"
+	says "another jobvm goes on with this job"
 	run --separate-stderr -7 jobvm run --restart -- sh -c "$(counting 5)"
 	prints "$(seq 5)"
 	[ -z "$(ls | grep jobvm- || true)" ]
