@@ -81,7 +81,7 @@ static void wait_for_end(const struct serving *serving, const struct serve *serv
 		;
 }
 
-static int serve_until_end(const struct serving *serving, struct error *error)
+static int serve_once(const struct serving *serving, bool *aborted, struct error *error)
 {
 	struct serve serve;
 
@@ -93,7 +93,28 @@ static int serve_until_end(const struct serving *serving, struct error *error)
 	message_note("serving %s: %" PRIu64 " files with data, identity %s", serving->listening.uri,
 		     serve.file_count, serve.identity);
 	wait_for_end(serving, &serve);
-	return serve_end(&serve, error);
+	int failed = serve_end(&serve, error);
+	*aborted = serve.aborted;
+	return failed;
+}
+
+/*
+ * nbdkit 1.32 can be brought to abort, by an assertion of its own, by clients that go before their
+ * answers come. Those who wait at the socket meanwhile, and those who connect again, are served by
+ * the next.
+ */
+static int serve_until_end(const struct serving *serving, struct error *error)
+{
+	bool aborted = true;
+	int failed = 0;
+
+	while (aborted) {
+		aborted = false;
+		failed = serve_once(serving, &aborted, error);
+		if (aborted)
+			message_warning("%s, and is started again", error->text);
+	}
+	return failed;
 }
 
 /* A signal is how it is meant to end, whenever it comes. */

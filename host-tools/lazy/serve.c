@@ -301,7 +301,7 @@ int serve_start(const struct serve_options *options, struct serve *serve, struct
 
 int serve_end(struct serve *serve, struct error *error)
 {
-	int status;
+	int status = 0;
 	pid_t ended = waitpid(serve->pid, &status, WNOHANG);
 
 	/* It writes nothing, so there is nothing to be completed. */
@@ -314,5 +314,6 @@ int serve_end(struct serve *serve, struct error *error)
 		close(serve->socket_fd);
 	if (ended == 0)
 		return 0;
+	serve->aborted = ended > 0 && WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
 	return ended < 0 ? error_errno(error, "wait for the server") : fail_ended(status, error);
 }

@@ -30,6 +30,7 @@ struct serve {
 	 */
 	int socket_fd;
 	char identity[DIGEST_HEX_BYTES];
+	bool aborted;	     /* serve_end's */
 	uint64_t file_count; /* with data */
 };
 
@@ -48,7 +49,10 @@ int serve_start(const struct serve_options *options, struct serve *serve, struct
 int serve_start_on(int listen_fd, int cancel_fd, const struct serve_options *options,
 		   struct serve *serve, struct error *error);
 
-/* Ends the server and closes the descriptors. -1 with ERROR set where it had ended by itself. */
+/*
+ * Ends the server and closes the descriptors. -1 with ERROR set where it had ended by itself;
+ * SERVE->aborted tells whether by a failed assertion.
+ */
 int serve_end(struct serve *serve, struct error *error);
 
 #endif

@@ -98,13 +98,20 @@ static void put_option(int fd, uint32_t option, uint32_t length, const void *byt
 	put(fd, bytes, size);
 }
 
+/* A server that has just been brought to its end is started again, and then it answers. */
+#define GREETINGS 20
+
 /* Greets as a good client does. */
 static int greet(uint32_t flags)
 {
-	char greeting[18];
+	char greeting[18] = "";
 	int fd = dial();
 
-	if (!get(fd, greeting, sizeof(greeting)) || memcmp(greeting, "NBDMAGICIHAVEOPT", 16) != 0)
+	for (int tries = 1; !get(fd, greeting, sizeof(greeting)) && tries < GREETINGS; tries++) {
+		close(fd);
+		fd = dial();
+	}
+	if (memcmp(greeting, "NBDMAGICIHAVEOPT", 16) != 0)
 		fail("that is no server");
 	flags = htobe32(flags);
 	put(fd, &flags, sizeof(flags));
