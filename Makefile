@@ -39,13 +39,13 @@ HOST_PACKAGES := ext2fs e2p blkid uuid libcrypto jansson libkmod libarchive zlib
 # What a host needs to build and to run, and what the tests need on top.
 BUILD_DEBS := gcc libc6-dev make pkg-config musl-tools linux-libc-dev libext2fs-dev libblkid-dev \
 	uuid-dev libssl-dev libjansson-dev libkmod-dev libarchive-dev zlib1g-dev \
-	libseccomp-dev qemu-system-x86 nbdkit nbdkit-plugin-dev libnbd-dev libxxhash-dev libzstd-dev libslurm-dev
+	libseccomp-dev qemu-system-x86 nbdkit nbdkit-plugin-dev libnbd-dev libxxhash-dev libzstd-dev
 TEST_DEBS := bats parallel jq e2fsprogs libcmocka-dev sudo mandoc procps debootstrap git bindfs \
 	attr strace xfsprogs umoci mmdebstrap fakeroot fakechroot xz-utils zstd bzip2 disorderfs rsync \
-	libnbd-bin gnutls-bin iproute2 slurm-wlm munge
+	libnbd-bin gnutls-bin iproute2 libslurm-dev slurm-wlm munge
 FUZZ_DEBS := clang libclang-rt-dev
 KERNEL_DEBS := bc bison flex libelf-dev patch xz-utils
-LINT_DEBS := clang-format clang-tidy cppcheck
+LINT_DEBS := clang-format clang-tidy cppcheck libslurm-dev
 
 host_cflags = -std=gnu11 -D_GNU_SOURCE -D_FILE_OFFSET_BITS=64 -I. -O2 -g $(WARNINGS) $(HARDENED) \
 	-fPIE $(shell pkg-config --cflags $(HOST_PACKAGES))
@@ -78,6 +78,8 @@ plugin_room_src := $(wildcard host-tools/lazy/engine/*.c)
 plugins    := $(plugin_src:host-tools/lazy/plugin/%.c=$B/nbdkit/jobvm-%.so)
 pic_obj    := $(patsubst %.c,$B/pic/%.o, \
 	$(filter-out host-tools/jobvm.c host-tools/cmd_%.c,$(host_src)) $(plugin_room_src))
+# Slurm's plugin, where Slurm's headers are.
+spank      := $(if $(wildcard /usr/include/slurm/spank.h),$B/slurm/spank_jobvm.so)
 # A unit test may use everything but the program's main.
 library_obj := $(filter-out $B/host/host-tools/jobvm.o $B/host/host-tools/cmd_%.o,$(host_obj))
 unit_tests := $(unit_src:tests/unit/%.c=$B/unit/%)
@@ -119,7 +121,7 @@ man_pages  := $(wildcard docs/man/*.[157])
 	check-system check-tuned lint format sanitize fuzz bench-programs install clean
 .DELETE_ON_ERROR:
 
-all: $B/jobvm $B/libjobvm-readonly.so $(plugins) $B/slurm/spank_jobvm.so $B/image/image.json
+all: $B/jobvm $B/libjobvm-readonly.so $(plugins) $(spank) $B/image/image.json
 
 # --- programs ---
 
@@ -245,7 +247,7 @@ fuzz-deps:
 kernel-deps:
 	$(call install_debs,$(KERNEL_DEBS))
 lint-deps:
-	$(call install_debs,$(LINT_DEBS))
+	$(call install_debs,$(BUILD_DEBS) $(LINT_DEBS))
 
 # A real job: what Debian's packages occupy, section by section.
 run: deps
@@ -397,7 +399,8 @@ install: all
 	install -m 644 $B/libjobvm-readonly.so $(DESTDIR)$(DATADIR)/libjobvm-readonly.so
 	install -D -m 644 -t $(DESTDIR)$(DATADIR)/nbdkit $(plugins)
 	install -m 644 $B/image/* $(DESTDIR)$(DATADIR)/image
-	install -D -m 644 $B/slurm/spank_jobvm.so $(DESTDIR)$(PREFIX)/lib/slurm/spank_jobvm.so
+	[ -z '$(spank)' ] || install -D -m 644 $(spank) \
+		$(DESTDIR)$(PREFIX)/lib/slurm/spank_jobvm.so
 	cp -R --preserve=mode $B/skeleton $B/userland $(DESTDIR)$(DATADIR)
 	cp -R --preserve=mode $B/kernel/. $(DESTDIR)$(DATADIR)/kernel
 	[ ! -e $B/kernel-tuned/vmlinux ] || install -D -m 644 $B/kernel-tuned/vmlinux \
