@@ -190,3 +190,22 @@ script() {
 	[ -z "$(ls | grep jobvm- || true)" ]
 }
 
+
+@test "a job at its time limit is suspended, and goes on when it is requeued" {
+	in_slurm
+	script "exec $build/jobvm run -- sh -c 'i=0; while [ \$i -lt 200 ]; do i=\$((i + 1)); echo \$i; sleep 1; done'"
+	# Slurm looks at limits every half minute.
+	id=$(sbatch --parsable --requeue --open-mode=append --time=1 -o out job.sh)
+	ended "$id" TIMEOUT
+	ls jobvm-*.state
+	local lines
+	lines=$(grep -cE '^[0-9]+$' out)
+	[ "$lines" -gt 30 ]
+	[ "$lines" -lt 120 ]
+	scontrol requeue "$id"
+	scontrol update jobid="$id" timelimit=5
+	until [ "$(grep -cE '^[0-9]+$' out)" -gt "$((lines + 3))" ]; do sleep 0.1; done
+	scancel "$id"
+	ended "$id" CANCELLED
+	[ "$(grep -E '^[0-9]+$' out)" = "$(seq "$(grep -cE '^[0-9]+$' out)")" ]
+}
