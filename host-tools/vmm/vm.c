@@ -336,7 +336,7 @@ static bool is_of_job(const char *word)
 	       strcmp(word, CONTROL_UNMOUNTED) == 0 || strcmp(word, CONTROL_OFF) == 0;
 }
 
-static void on_stage(struct vm *vm, const char *stage)
+static void enter_stage(struct vm *vm, const char *stage)
 {
 	if (strcmp(stage, CONTROL_MOUNTING) == 0)
 		vm->has_mounted = true;
@@ -354,7 +354,7 @@ static void on_word(struct vm *vm, const char *word, const char *argument)
 					       : "the guest does not wait for its job disk");
 		vm_end(vm, KILL_RESTORE);
 	} else if (strcmp(word, CONTROL_STAGE) == 0) {
-		on_stage(vm, argument);
+		enter_stage(vm, argument);
 	} else if (strcmp(word, CONTROL_READY) == 0 && !vm->options->qemu.recovery) {
 		/* A PID 1 that asks in a recovery does not know of recoveries: it would run a job.
 		 */
