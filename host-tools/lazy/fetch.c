@@ -165,8 +165,10 @@ static void run_child(struct launch *launch, pid_t parent)
 {
 	char *environment[] = {(char *)(uintptr_t) "PATH=/usr/bin:/bin",
 			       (char *)(uintptr_t) "LC_ALL=C", NULL};
+	sigset_t none;
 
-	confine_signals();
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
 	signal(SIGPIPE, SIG_DFL);
 	/* Own session: a terminal's Ctrl-C is for jobvm, which then ends its VM in order. */
 	if (setsid() < 0 || inherit(launch) || confine(launch) ||

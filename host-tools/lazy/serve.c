@@ -109,12 +109,14 @@ static int inherit(int listen_fd, int ready_fd)
 static void run_child(char **arguments, int listen_fd, int ready_fd, pid_t parent)
 {
 	char pid[16];
+	sigset_t none;
 
 	snprintf(pid, sizeof(pid), "%d", getpid());
 	setenv("LISTEN_PID", pid, 1);
 	setenv("LISTEN_FDS", "1", 1);
 	unsetenv("LISTEN_FDNAMES");
-	confine_signals();
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
 	/* Own session: a terminal's Ctrl-C is for jobvm, which then ends the server. */
 	if (setsid() < 0 || inherit(listen_fd, ready_fd) ||
 	    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)) {
