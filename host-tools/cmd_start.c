@@ -54,7 +54,7 @@ static int open_disk(const char *path, const struct suspend_options *options,
 	if (found == 1 && fresh == 0)
 		return fd;
 	/* A state that the job's end was to remove. */
-	if (before->has_record)
+	if (found != 1 && before->has_record)
 		*error = fresh_error;
 	disk_close(before);
 	close(fd);
