@@ -21,6 +21,8 @@
 /* A disk of a job that behaved takes a fraction of this, however slow the host. */
 #define CPU_SECONDS	    10
 #define CPU_SECONDS_PER_GIB 2
+/* Who makes files too takes a few system calls for each of as many as are read at the most. */
+#define CPU_SECONDS_TO_MAKE 30
 
 /* What the parent takes from it: a million files with their paths are a quarter of that. */
 #define ANSWERS_BYTES_MAX (1ULL << 30)
@@ -96,6 +98,19 @@ static int limit_to(int resource, uint64_t soft, uint64_t hard)
 	return setrlimit((__rlimit_resource_t)resource, &now);
 }
 
+/* The soft limit's signal tells what happened; that of the hard one is the same as any other kill.
+ */
+static int limit_cpu(uint64_t seconds)
+{
+	struct rlimit now;
+
+	if (getrlimit(RLIMIT_CPU, &now))
+		return -1;
+	if (now.rlim_max > 1 && seconds > now.rlim_max - 1)
+		seconds = now.rlim_max - 1;
+	return limit_to(RLIMIT_CPU, seconds, seconds + 1);
+}
+
 static int limit(int resource, uint64_t value)
 {
 	return limit_to(resource, value, value);
@@ -124,9 +139,9 @@ static int limit_resources(const struct confined *confined)
 		return -1;
 	uint64_t per_gib =
 		confined->cpu_seconds_per_gib ? confined->cpu_seconds_per_gib : CPU_SECONDS_PER_GIB;
-	uint64_t seconds = CPU_SECONDS + per_gib * ((uint64_t)disk.st_size >> 30);
-	/* The soft limit's signal has a default action that tells what happened. */
-	if (limit_to(RLIMIT_CPU, seconds, seconds + 1))
+	uint64_t seconds = CPU_SECONDS + per_gib * ((uint64_t)disk.st_size >> 30) +
+			   (confined->directory_fd >= 0 ? CPU_SECONDS_TO_MAKE : 0);
+	if (limit_cpu(seconds))
 		return -1;
 	if (limit_memory() || limit(RLIMIT_CORE, 0) || limit(RLIMIT_NPROC, 0))
 		return -1;
@@ -262,6 +277,9 @@ static int listen_to(const struct confined *confined, FILE *answers, confined_an
 		if (answer(context, &frame, error))
 			return -1;
 	}
+	if (received && feof(answers))
+		return error_set(error, "%s: its reader was ended while it answered",
+				 confined->name);
 	return received ? error_set(error, "%s: its reader makes no sense", confined->name) : 0;
 }
 

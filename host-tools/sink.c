@@ -26,7 +26,7 @@
 static int walk(int directory_fd, const char *path, size_t length, bool make)
 {
 	char name[NAME_MAX + 1];
-	int fd = openat(directory_fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+	int fd = directory_fd;
 
 	while (fd >= 0 && length > 0) {
 		size_t size = strcspn(path, "/");
@@ -44,11 +44,12 @@ static int walk(int directory_fd, const char *path, size_t length, bool make)
 		int next = is_bad ? -1
 				  : openat(fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 		int saved_errno = is_bad ? (too_long ? ENAMETOOLONG : EXDEV) : errno;
-		close(fd);
+		if (fd != directory_fd)
+			close(fd);
 		fd = next;
 		errno = saved_errno;
 	}
-	return fd;
+	return fd == directory_fd ? openat(fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC) : fd;
 }
 
 /* The directory that holds PATH's last name, made where it is missing; NAME points into PATH. */

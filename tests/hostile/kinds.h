@@ -23,6 +23,7 @@ struct kind {
 	const char *read;    /* of read_image */
 	const char *inspect; /* of jobvm inspect; NULL: as READ */
 	const char *collect; /* of jobvm collect; NULL: as READ */
+	bool is_honest;	     /* no lie, but as many files as a job may leave */
 };
 
 /* Each ends with an entry without a name. */

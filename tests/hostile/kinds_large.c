@@ -219,8 +219,8 @@ static void broken_twins(struct craft *craft)
 }
 
 const struct kind large_kinds[] = {
-	{"names_100k", .craft = names_100k, .free_blocks = 500, .read = FINE},
-	{"names_most", .craft = names_most, .free_blocks = 1200, .read = FINE},
+	{"names_100k", .craft = names_100k, .free_blocks = 500, .read = FINE, .is_honest = true},
+	{"names_most", .craft = names_most, .free_blocks = 1200, .read = FINE, .is_honest = true},
 	{"long_paths_most", .craft = long_paths_most, .free_blocks = 200, .read = FINE},
 	{"entries_10m", .craft = entries_10m, .free_blocks = 42000, .read = TOO_MANY},
 	{"long_names", .craft = long_names, .free_blocks = 28000, .read = TOO_MANY},

@@ -16,11 +16,11 @@ bool measure_is_sanitized(void)
 }
 
 /* A sanitizer makes everything a few times slower. */
-#define CPU_FACTOR (measure_is_sanitized() ? 5 : 1)
+#define CPU_FACTOR (measure_is_sanitized() ? 5U : 1U)
 
-void measure_limit_cpu(void)
+void measure_limit_cpu(unsigned cpu_seconds)
 {
-	const rlim_t seconds = CPU_SECONDS_MAX * CPU_FACTOR;
+	const rlim_t seconds = cpu_seconds * CPU_FACTOR;
 	struct rlimit limit = {seconds, seconds};
 
 	if (setrlimit(RLIMIT_CPU, &limit) < 0)
@@ -42,13 +42,13 @@ static int scratch_file(void)
 	return fd;
 }
 
-static void run_child(char *const argv[], int stdout_fd, int stderr_fd)
+static void run_child(char *const argv[], unsigned cpu_seconds, int stdout_fd, int stderr_fd)
 {
 	int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
 	if (null_fd < 0 || dup2(null_fd, 0) < 0 || dup2(stdout_fd, 1) < 0 || dup2(stderr_fd, 2) < 0)
 		_exit(99);
-	measure_limit_cpu();
+	measure_limit_cpu(cpu_seconds);
 	execv(argv[0], argv);
 	_exit(99);
 }
@@ -64,7 +64,7 @@ static size_t take_text(int fd, char *text, size_t size)
 	return (size_t)got;
 }
 
-void measure_run(char *const argv[], struct measured *measured)
+void measure_run(char *const argv[], unsigned cpu_seconds, struct measured *measured)
 {
 	int stdout_fd = scratch_file(), stderr_fd = scratch_file();
 	struct rusage usage;
@@ -72,7 +72,7 @@ void measure_run(char *const argv[], struct measured *measured)
 	pid_t child = fork();
 
 	if (child == 0)
-		run_child(argv, stdout_fd, stderr_fd);
+		run_child(argv, cpu_seconds, stdout_fd, stderr_fd);
 	if (child < 0 || wait4(child, &status, 0, &usage) != child)
 		err(1, "run %s", argv[0]);
 	measured->exited = WIFEXITED(status);

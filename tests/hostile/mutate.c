@@ -207,7 +207,7 @@ static void try_mutant(struct run *run, uint64_t seed)
 	if (child == 0) {
 		if (dup2(run->log_fd, STDERR_FILENO) < 0 || lseek(run->log_fd, 0, SEEK_SET) < 0)
 			_exit(1);
-		measure_limit_cpu();
+		measure_limit_cpu(CPU_SECONDS_MAX);
 		_exit(read_disk());
 	}
 	if (child < 0 || wait4(child, &status, 0, &usage) != child)
