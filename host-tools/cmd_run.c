@@ -18,6 +18,7 @@
 #include "host-tools/request.h"
 #include "host-tools/sidefile.h"
 #include "host-tools/timeouts.h"
+#include "host-tools/under_slurm.h"
 
 struct run {
 	struct request request;
@@ -231,6 +232,8 @@ static int conclude(struct run *run, struct job *job, struct report *report,
 	/* What the job itself did wrong: max_retries is for that. */
 	*again = !is_last && report->status == STATUS_COMPLETED && !report_job_succeeded(report);
 	int exit_code = *again ? report->exit_code : finish(run, job, report, packed);
+	if (!*again)
+		under_slurm_tell(report->status);
 	if (!*again && eventlog_terminated(job, report, &error)) {
 		message_error("%s", error.text);
 		exit_code = EXIT_JOBVM_FAILED;

@@ -6,6 +6,7 @@
 #include "host-tools/message.h"
 #include "host-tools/options.h"
 #include "host-tools/sidefile.h"
+#include "host-tools/under_slurm.h"
 
 /* 0 when the disk behind FD has not run yet; else -1 with ERROR set. */
 static int check_fresh(int fd, const char *path, struct disk *disk, struct error *error)
@@ -90,6 +91,7 @@ static int finish(const char *path, int fd, struct suspension *suspension, struc
 	struct error error;
 
 	report_say(report);
+	under_slurm_tell(report->status);
 	if (suspension_is_kept(suspension, report->status)) {
 		message_note("'jobvm start %s' goes on from where it was suspended last", path);
 		return report->exit_code;

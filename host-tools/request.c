@@ -7,7 +7,7 @@
 #include "host-tools/exitcodes.h"
 #include "host-tools/find_image.h"
 #include "host-tools/message.h"
-#include "host-tools/slurm_defaults.h"
+#include "host-tools/under_slurm.h"
 
 #define OPTIONS_MAX 24
 
@@ -92,7 +92,7 @@ static void read_command(struct amendment *amendment, struct request *request)
 		message_usage(command->name, "'%s' stands before '--'; a command stands behind it",
 			      arguments->positional.items[0]);
 	job_init(job);
-	slurm_defaults(job);
+	under_slurm_defaults(job);
 	amend_job(amendment, job);
 	if (job->executable || job->arguments.count > 0)
 		message_usage(command->name, "--executable and --arguments are for a submit "

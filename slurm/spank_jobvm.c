@@ -10,6 +10,8 @@
  * Slurm has set up for the task, from its limits to its signals, is jobvm's.
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
 #include <limits.h>
 #include <slurm/slurm.h>
 #include <slurm/slurm_errno.h>
@@ -18,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Slurm's own macro has no semicolon; its names are what it looks for. */
@@ -120,6 +123,82 @@ static const char *add_script(struct line *line, spank_t spank, const char *comm
 	snprintf(place, sizeof(place), "./%s", slash + 1);
 	return place;
 }
+
+/* --- out of memory --- */
+
+/*
+ * A job that takes more memory than it has is ended in its VM, where Slurm's cgroups do not look.
+ * So jobvm tells this plugin, through a pipe that all of a step's processes inherit, and the plugin
+ * tells Slurm: of a job whose batch script is over, and of one that is a single srun. Steps of
+ * other jobs have their exit code.
+ */
+static int pipe_fds[2] = {-1, -1};
+
+/* What Slurm's own cgroup plugin gives as a job's code then; slurm.h does not have it. */
+#define CODE_OUT_OF_MEMORY 253
+
+/* Set by srun, in whose environment there is a job only if it did not ask for one itself. */
+#define SRUN_OWNS_JOB "JOBVM_SRUN_OWNS_JOB"
+
+static uint32_t job_id;
+static bool step_is_job;
+
+int slurm_spank_init_post_opt(spank_t spank, int argc, char **argv)
+{
+	(void)spank;
+	(void)argc;
+	(void)argv;
+	if (spank_context() != S_CTX_LOCAL)
+		return ESPANK_SUCCESS;
+	if (getenv("SLURM_JOB_ID"))
+		unsetenv(SRUN_OWNS_JOB);
+	else
+		setenv(SRUN_OWNS_JOB, "1", 1);
+	return ESPANK_SUCCESS;
+}
+
+/* In slurmstepd, before there are tasks. */
+int slurm_spank_user_init(spank_t spank, int argc, char **argv)
+{
+	char value[64];
+	uint32_t step;
+	struct stat stat;
+
+	(void)argc;
+	(void)argv;
+	if (spank_get_item(spank, S_JOB_ID, &job_id) != ESPANK_SUCCESS ||
+	    spank_get_item(spank, S_JOB_STEPID, &step) != ESPANK_SUCCESS)
+		return ESPANK_SUCCESS;
+	step_is_job = step == SLURM_BATCH_SCRIPT ||
+		      spank_getenv(spank, SRUN_OWNS_JOB, value, sizeof(value)) == ESPANK_SUCCESS;
+	/* It stays open in the tasks. */
+	if (pipe2(pipe_fds, O_NONBLOCK) || fstat(pipe_fds[1], &stat)) {
+		slurm_error("jobvm: cannot make a pipe: %s", strerror(errno));
+		return ESPANK_SUCCESS;
+	}
+	snprintf(value, sizeof(value), "%d:%" PRIu64, pipe_fds[1], (uint64_t)stat.st_ino);
+	spank_setenv(spank, "JOBVM_SLURM_PIPE", value, 1);
+	spank_unsetenv(spank, SRUN_OWNS_JOB);
+	return ESPANK_SUCCESS;
+}
+
+/* In slurmstepd, when all tasks are over. */
+int slurm_spank_exit(spank_t spank, int argc, char **argv)
+{
+	char told;
+
+	(void)spank;
+	(void)argc;
+	(void)argv;
+	if (!step_is_job || pipe_fds[0] < 0 || read(pipe_fds[0], &told, 1) != 1)
+		return ESPANK_SUCCESS;
+	if (slurm_complete_job(job_id, CODE_OUT_OF_MEMORY) != SLURM_SUCCESS)
+		slurm_error("jobvm: Slurm does not take that job %" PRIu32 " was out of memory: %s",
+			    job_id, slurm_strerror(errno));
+	return ESPANK_SUCCESS;
+}
+
+/* --- the task --- */
 
 int slurm_spank_task_init(spank_t spank, int argc, char **argv)
 {

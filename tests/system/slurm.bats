@@ -162,13 +162,34 @@ script() {
 	done
 }
 
-@test "a job that takes more memory than it has ends so that Slurm's users see it" {
+@test "a job that takes more memory than it has is out of memory in Slurm too" {
 	in_slurm
-	script "exec $build/jobvm run --request-memory 32M -o out -- sh -c 'x=aaaaaaaaaaaaaaaa; while :; do x=\$x\$x; done'"
+	local hog='x=aaaaaaaaaaaaaaaa; while :; do x=$x$x; done'
+	script "exec $build/jobvm run --request-memory 32M -o out -- sh -c '$hog'"
+	id=$(sbatch --parsable -o said job.sh)
+	ended "$id" OUT_OF_MEMORY
+	[ "$(report .status)" = out_of_memory ]
+	# The script has more to do, and does it; another end with the same exit code is another.
+	script "$build/jobvm run --request-memory 32M -- sh -c '$hog'; echo and on"
+	id=$(sbatch --parsable -o said job.sh)
+	ended "$id" OUT_OF_MEMORY
+	grep -qx 'and on' said
+	script "exec $build/jobvm run -- sh -c 'exit 137'"
 	id=$(sbatch --parsable -o said job.sh)
 	ended "$id" FAILED
 	[[ "$(scontrol -o show job "$id")" == *" ExitCode=137:0 "* ]]
-	[ "$(report .status)" = out_of_memory ]
+}
+
+@test "so is one of srun's; a step of another job is just a step" {
+	in_slurm
+	local hog='x=aaaaaaaaaaaaaaaa; while :; do x=$x$x; done'
+	run ! srun -J hog --mem=700 --jobvm-image=image sh -c "$hog"
+	id=$(scontrol -o show job | sed -n 's/^JobId=\([0-9]*\) JobName=hog .*/\1/p')
+	ended "$id" OUT_OF_MEMORY
+	script "srun --mem=700 --jobvm-image=$build/image sh -c '$hog'; echo and on"
+	id=$(sbatch --parsable -o said job.sh)
+	ended "$id" COMPLETED
+	grep -qx 'and on' said
 }
 
 @test "a job that is preempted goes on from where it was" {

@@ -1,8 +1,11 @@
-#include "host-tools/slurm_defaults.h"
+#include "host-tools/under_slurm.h"
 
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "host-tools/message.h"
 #include "host-tools/values.h"
@@ -59,7 +62,7 @@ static uint64_t task_memory_bytes(uint64_t cpus)
 	return per_cpu > 0 ? per_cpu * MIB * cpus : per_node * MIB / tasks_on_node();
 }
 
-void slurm_defaults(struct job *job)
+void under_slurm_defaults(struct job *job)
 {
 	if (!getenv("SLURM_JOB_ID"))
 		return;
@@ -76,4 +79,21 @@ void slurm_defaults(struct job *job)
 		message_warning("Slurm gives this task %" PRIu64
 				" MiB, of which a VM takes %" PRIu64 "; the job may not fit",
 				(uint64_t)(bytes / MIB), (uint64_t)(reserve / MIB));
+}
+
+void under_slurm_tell(enum job_status status)
+{
+	const char *text = getenv(SLURM_PIPE);
+	unsigned long long inode;
+	struct stat stat;
+	int pipe_fd;
+
+	if (status != STATUS_OUT_OF_MEMORY || !text ||
+	    sscanf(text, "%d:%llu", &pipe_fd, &inode) != 2)
+		return;
+	/* A shell between may have closed it, and have another file there. */
+	if (fstat(pipe_fd, &stat) || !S_ISFIFO(stat.st_mode) || stat.st_ino != inode)
+		return;
+	if (write(pipe_fd, "", 1) < 0)
+		message_warning("Slurm is not told that the job was out of memory: %m");
 }
