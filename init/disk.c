@@ -107,21 +107,44 @@ int commit_result(struct error *error)
 
 /*
  * The host ends the VM when it has taken all of the job's output, which may wait for a slow
- * reader. A host that hangs up, or stays away for an hour, is not waited for.
+ * reader. A host that hangs up, or stays away for an hour, is not waited for. Whether it has said
+ * something.
  */
-static void wait_for_host(void)
+static bool wait_for_host(void)
 {
 	struct pollfd port = {.fd = guest.control_fd, .events = POLLIN};
 
-	for (int seconds = 0; seconds < 3600 && poll(&port, 1, CONTROL_ALIVE_MS) == 0; seconds++)
+	for (int seconds = 0; seconds < 3600; seconds++) {
+		if (poll(&port, 1, CONTROL_ALIVE_MS) != 0)
+			return port.revents == POLLIN;
 		control_send(CONTROL_ALIVE, "");
+	}
+	return false;
+}
+
+/*
+ * Nothing that PID 1 has in its memory is of any use for another job: it begins anew. Returns only
+ * where that is not wanted, or cannot be: then the VM ends.
+ */
+static void begin_again(struct error *error)
+{
+	static char name[] = "init", word[] = GUEST_AGAIN_WORD;
+	char *const arguments[] = {name, word, NULL};
+	char line[CONTROL_LINE_BYTES];
+
+	if (control_receive(line, sizeof(line), error) || strcmp(line, CONTROL_AGAIN) != 0)
+		return;
+	if (leave_job(error))
+		return;
+	execv("/proc/self/exe", arguments);
 }
 
 int power_off(struct error *error)
 {
 	if (!guest.job_disk_mounted) {
 		control_send(CONTROL_UNMOUNTED, "");
-		wait_for_host();
+		if (wait_for_host())
+			begin_again(error);
 	} else {
 		control_send(CONTROL_OFF, "");
 	}

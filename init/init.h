@@ -147,6 +147,11 @@ struct job_fds {
  */
 void namespace_main(const struct job_fds *fds) __attribute__((noreturn));
 
+/* --- mounts.c --- */
+
+/* Removes what a job that is over has left in this VM; -1 with ERROR set where that cannot be. */
+int leave_job(struct error *error);
+
 /* --- supervise.c --- */
 
 /* Closes what PID 1 has open for writing on the job disk: else it could not be made read-only. */

@@ -9,38 +9,42 @@
 #include "jobdisk/layout.h"
 
 struct guest guest;
-static bool recovering;
+
+/* Why this time a stage is left out. */
+#define RECOVERY 1U /* the job disk is only to be mounted and unmounted */
+#define AGAIN	 2U /* this VM has had another job */
+static unsigned kind_of_run;
 
 struct stage {
 	const char *name;
 	int (*run)(struct error *error);
-	bool in_recovery; /* all that a recovery of the job disk takes */
+	unsigned not_in; /* RECOVERY, AGAIN */
 };
 
 static const struct stage stages[] = {
-	{"load_modules", load_modules, true}, /* while an initramfs is still the root */
-	{"mount_api", mount_api, true},
-	{"open_ports", open_ports, true},
-	{"mount_root", mount_root, false},
-	{"prepare_limits", prepare_limits, false},
-	{"prepare_job", prepare_job, false},
-	{"wait_job_disk", wait_job_disk, false},
-	{"make_unique", make_unique, false},
-	{CONTROL_MOUNTING, mount_job_disk, true},
-	{"read_manifest", read_manifest, false},
-	{"mount_input_disk", mount_input_disk, false},
-	{"lay_out_workspace", lay_out_workspace, false},
-	{"apply_limits", apply_limits, false},
-	{"start_job", start_job, false},
-	{"supervise", supervise, false},
+	{"load_modules", load_modules, AGAIN}, /* while an initramfs is still the root */
+	{"mount_api", mount_api, AGAIN},
+	{"open_ports", open_ports, 0},
+	{"mount_root", mount_root, RECOVERY | AGAIN},
+	{"prepare_limits", prepare_limits, RECOVERY},
+	{"prepare_job", prepare_job, RECOVERY},
+	{"wait_job_disk", wait_job_disk, RECOVERY},
+	{"make_unique", make_unique, RECOVERY},
+	{CONTROL_MOUNTING, mount_job_disk, 0},
+	{"read_manifest", read_manifest, RECOVERY},
+	{"mount_input_disk", mount_input_disk, RECOVERY},
+	{"lay_out_workspace", lay_out_workspace, RECOVERY},
+	{"apply_limits", apply_limits, RECOVERY},
+	{"start_job", start_job, RECOVERY},
+	{"supervise", supervise, RECOVERY},
 };
 
 /* Run whatever happened before. */
 static const struct stage last_stages[] = {
-	{"sync", sync_job_disk, false},
-	{"commit_result", commit_result, false},
-	{"unmount", end_job_disk, true},
-	{"power_off", power_off, true},
+	{"sync", sync_job_disk, RECOVERY},
+	{"commit_result", commit_result, RECOVERY},
+	{"unmount", end_job_disk, 0},
+	{"power_off", power_off, 0},
 };
 
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
@@ -60,7 +64,7 @@ static void note_timing(const char *stage)
 
 static int run_stage(const struct stage *stage, struct error *error)
 {
-	if (recovering && !stage->in_recovery)
+	if (stage->not_in & kind_of_run)
 		return 0;
 	guest.stage = stage->name;
 	note_timing(stage->name);
@@ -86,9 +90,12 @@ int main(int argc, char **argv)
 {
 	struct error error;
 
-	for (int i = 1; i < argc; i++)
+	for (int i = 1; i < argc; i++) {
 		if (strcmp(argv[i], GUEST_RECOVERY_WORD) == 0)
-			recovering = true;
+			kind_of_run |= RECOVERY;
+		if (strcmp(argv[i], GUEST_AGAIN_WORD) == 0)
+			kind_of_run |= AGAIN;
+	}
 	guest.control_fd = guest.stdout_port_fd = guest.stderr_port_fd = guest.uevent_fd = -1;
 	guest.out.file_fd = guest.err.file_fd = -1;
 	guest.result = result_defaults();

@@ -1,6 +1,7 @@
 /* mounts: PID 1's own view of the file systems, from the first tmpfs to the job disk's end. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
@@ -9,6 +10,9 @@
 
 #include "init/init.h"
 #include "jobdisk/layout.h"
+
+#define UNMOUNT_TRIES	 200
+#define UNMOUNT_PAUSE_MS 10
 
 #define SCRATCH JOB_DIR "/" JOBDISK_SCRATCH "/"
 
@@ -176,6 +180,26 @@ int lay_out_workspace(struct error *error)
 		return -1;
 	umask(022);
 	return 0;
+}
+
+/*
+ * A mount that somebody still has open stays, and then so does what it holds: the VM must not run
+ * another job. The last process of the job has ended, but what it had is let go of a little later.
+ */
+static bool unmount(const char *target)
+{
+	for (int tries = 0; umount2(target, UMOUNT_NOFOLLOW); tries++)
+		if (errno != EBUSY || poll(NULL, 0, UNMOUNT_PAUSE_MS) || tries == UNMOUNT_TRIES)
+			return false;
+	return true;
+}
+
+int leave_job(struct error *error)
+{
+	if (!unmount(ROOT_DIR WORKSPACE) || !unmount(ROOT_DIR) || !unmount(JOB_DIR) ||
+	    rmdir(JOB_CGROUP))
+		return error_errno(error, "leave the job");
+	return write_file("/proc/sys/vm/drop_caches", "3", error);
 }
 
 /*

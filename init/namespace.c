@@ -232,11 +232,12 @@ static int make_jail(void)
 {
 	char path[64];
 
-	if (mkdir(JAIL_DIR, 0755))
+	/* They are there already where PID 1 has had another job. */
+	if (mkdir(JAIL_DIR, 0755) && errno != EEXIST)
 		return -1;
 	for (size_t i = 0; i < COUNT(jail_parts); i++) {
 		snprintf(path, sizeof(path), JAIL_DIR "/%s", jail_parts[i]);
-		if (mkdir(path, 0755))
+		if (mkdir(path, 0755) && errno != EEXIST)
 			return -1;
 	}
 	return 0;

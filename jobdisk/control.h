@@ -18,6 +18,11 @@
 /* host to guest, as often as a suspended VM goes on: "resumed SECONDS NANOSECONDS SEED", like hello
  */
 #define CONTROL_RESUMED	   "resumed"
+/*
+ * host to guest, after "unmounted", where the VM is to run another job: PID 1 removes what is left
+ * of this one, and is "ready" again
+ */
+#define CONTROL_AGAIN	   "again"
 /* host to guest, in answer to each "clock": "time SECONDS NANOSECONDS", that of sending */
 #define CONTROL_TIME	   "time"
 

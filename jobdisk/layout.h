@@ -56,6 +56,9 @@
  */
 #define GUEST_RECOVERY_WORD "jobvm_recovery"
 
+/* PID 1's word to itself when it begins anew for another job (control.h, CONTROL_AGAIN). */
+#define GUEST_AGAIN_WORD "jobvm_again"
+
 /* Where the initrd keeps the modules that PID 1 loads, and the file that says in which order. */
 #define INITRD_MODULES	    "/modules"
 #define INITRD_MODULE_ORDER "/modules/order"
