@@ -79,6 +79,7 @@ static struct vm_options vm_options(const struct execution *execution,
 		.stderr_fd = execution->stderr_to_file ? -1 : STDERR_FILENO,
 		.boot_timeout_ms = execution->timeouts.boot_ms,
 		.heartbeat_timeout_ms = execution->timeouts.heartbeat_ms,
+		.parks = execution->parks,
 		.on_stage = show_stage,
 	};
 
@@ -191,14 +192,21 @@ static void report_inputs(const struct execution *execution, const struct manife
 		json_object_set_new(host, "stdin_sha256", json_digest(inputs->stdin_sha256));
 }
 
-static json_t *json_launch(const struct launch *launch)
+static json_t *json_launch(const struct launch *launch, bool is_shared)
 {
 	const char *kind = launch->resumed ? "resumed" : launch->cloned ? "clone" : "cold";
+	json_t *start =
+		json_pack("{s:s, s:s?, s:s?, s:b, s:I}", "kind", kind, "why",
+			  launch->why[0] ? launch->why : NULL, "template",
+			  launch->cloned ? launch->template : NULL, "template_made",
+			  launch->template_made, "template_ms", (json_int_t)launch->template_ms);
 
-	return json_pack("{s:s, s:s?, s:s?, s:b, s:I}", "kind", kind, "why",
-			 launch->why[0] ? launch->why : NULL, "template",
-			 launch->cloned ? launch->template : NULL, "template_made",
-			 launch->template_made, "template_ms", (json_int_t)launch->template_ms);
+	if (launch->was_parked) {
+		json_object_set_new(start, "ready_before", json_true());
+		json_object_set_new(start, "jobs_before", json_integer(launch->jobs_before));
+		json_object_set_new(start, "shared", json_boolean(is_shared));
+	}
+	return start;
 }
 
 bool execute_suspended(void)
@@ -255,7 +263,7 @@ static int conclude(struct engine *e, struct report *report, struct disk *disk, 
 					   e->started_at);
 	json_object_set_new(report->host, REPORT_MANIFEST_DIGEST, json_string(digest));
 	report_inputs(e->execution, e->manifest, &e->inputs, report->host);
-	json_object_set_new(report->host, "start", json_launch(&e->launch));
+	json_object_set_new(report->host, "start", json_launch(&e->launch, e->execution->parks));
 	if (e->manifest->fetch != FETCH_EAGER)
 		json_object_set_new(report->host, "fetch", input_disk_report(&e->input_disk));
 	report->manifest = e->manifest;
@@ -294,6 +302,25 @@ static int open_inputs(struct engine *e, struct error *error)
 	if (suspension && e->input_disk.is_fetching)
 		suspension->inputs_identity = e->input_disk.fetch.identity;
 	return 0;
+}
+
+int execute_park(const struct job *job, const struct timeouts *timeouts, struct error *error)
+{
+	const struct execution execution = {
+		.job = job, .disk_fd = -1, .timeouts = *timeouts, .stdout_to_file = true};
+	struct boot boot;
+
+	if (boot_prepare(job, job->image_path, &boot, error))
+		return -1;
+	const struct vm_options options = vm_options(&execution, &job->manifest, &boot);
+	int failed = launch_park(&options, &outcome, error);
+	boot_free(&boot);
+	return failed;
+}
+
+void execute_unpark(void)
+{
+	launch_unpark();
 }
 
 int execute(const struct execution *execution, const struct manifest *manifest,

@@ -17,6 +17,9 @@ struct execution {
 	bool verbose; /* show the guest's console afterwards */
 	/* How the job can be suspended, and whether it goes on; NULL: it cannot. */
 	struct suspension *suspension;
+	/* The VM that execute_park had ready, where it was that, waits for another job afterwards.
+	 */
+	bool parks;
 	bool recovers; /* after an unclean end the disk's place is taken by a recovered copy */
 };
 
@@ -28,6 +31,14 @@ struct execution {
  */
 int execute(const struct execution *execution, const struct manifest *manifest,
 	    struct report *report, struct disk *disk, struct error *error);
+
+/*
+ * Has a clone ready for a job like JOB, whose inputs do not matter; the next execute takes it, if
+ * it is for such a job. 0, or -1 with ERROR set.
+ */
+int execute_park(const struct job *job, const struct timeouts *timeouts, struct error *error);
+/* Ends it, where there is one. */
+void execute_unpark(void);
 
 /* The memory of a VM for such a job in IMAGE. */
 uint64_t execute_memory_bytes(const struct manifest *manifest, const struct image *image);

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <strings.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "host-tools/message.h"
@@ -66,6 +67,91 @@ static int run(struct vm_options options, struct input_disk *inputs, struct vm_o
 	return vm_run(&options, outcome, error);
 }
 
+/* --- a clone that waits for a job --- */
+
+/* The parked VM's template, and for what it is. */
+static struct {
+	struct template template;
+	char image_sha256[DIGEST_HEX_BYTES];
+	uint64_t memory_bytes, cpus;
+	enum job_accel accel;
+} parked;
+
+static void clone_options(struct vm_options *options, const struct template *template)
+{
+	options->qemu.start = QEMU_RESTORE;
+	options->qemu.memory_fd = template->memory_fd;
+	options->qemu.tsc_khz = template->facts.tsc_khz;
+	options->state_fd = template->state_fd;
+}
+
+void launch_unpark(void)
+{
+	if (vm_parked_jobs() < 0)
+		return;
+	vm_unpark();
+	template_close(&parked.template);
+}
+
+int launch_park(const struct vm_options *options, struct vm_outcome *outcome, struct error *error)
+{
+	struct vm_options clone = *options;
+	static struct launch launch;
+
+	launch_unpark();
+	if (open_template(options, &parked.template, &launch, error))
+		return -1;
+	clone_options(&clone, &parked.template);
+	if (vm_park(&clone, outcome, error)) {
+		template_close(&parked.template);
+		return -1;
+	}
+	snprintf(parked.image_sha256, sizeof(parked.image_sha256), "%s",
+		 options->qemu.image->sha256);
+	parked.memory_bytes = options->qemu.memory_bytes;
+	parked.cpus = options->qemu.cpus;
+	parked.accel = options->qemu.accel;
+	return 0;
+}
+
+static bool parked_fits(const struct vm_options *options)
+{
+	const struct qemu_options *qemu = &options->qemu;
+	struct stat disk;
+
+	if (fstat(qemu->job_disk_fd, &disk) || disk.st_size > (off_t)VM_PARKED_DISK_BYTES)
+		return false;
+	/* What a privileged job does to its guest is for no other; nor the other way round. */
+	return vm_parked_jobs() >= 0 && !qemu->has_input_disk &&
+	       strcmp(qemu->image->sha256, parked.image_sha256) == 0 &&
+	       qemu->memory_bytes == parked.memory_bytes && qemu->cpus == parked.cpus &&
+	       qemu->accel == parked.accel &&
+	       (vm_parked_jobs() == 0 || !options->manifest->privileged);
+}
+
+/* As run_clone, with the VM that waits. */
+static int run_parked(const struct vm_options *options, struct suspension *suspension,
+		      struct vm_outcome *outcome, struct launch *launch, struct error *error)
+{
+	struct vm_options clone = *options;
+
+	clone_options(&clone, &parked.template);
+	clone.from_parked = true;
+	launch->was_parked = true;
+	launch->jobs_before = vm_parked_jobs();
+	name_template(&parked.template, launch);
+	if (suspension)
+		suspension->template = &parked.template;
+	int failed = vm_run(&clone, outcome, error);
+	if (suspension)
+		suspension->template = NULL;
+	if (!failed && outcome->not_restored)
+		failed = error_set(error, "the VM that waited: %s", outcome->message);
+	if (vm_parked_jobs() < 0)
+		template_close(&parked.template);
+	return failed;
+}
+
 /* 0 when the clone ran, whatever came of it; else ERROR says why there was none. */
 static int run_clone(const struct vm_options *options, struct input_disk *inputs,
 		     struct suspension *suspension, struct vm_outcome *outcome,
@@ -78,10 +164,7 @@ static int run_clone(const struct vm_options *options, struct input_disk *inputs
 	if (open_template(options, &template, launch, error))
 		return -1;
 	progress_phase("starting a clone");
-	clone.qemu.start = QEMU_RESTORE;
-	clone.qemu.memory_fd = template.memory_fd;
-	clone.qemu.tsc_khz = template.facts.tsc_khz;
-	clone.state_fd = template.state_fd;
+	clone_options(&clone, &template);
 	if (suspension)
 		suspension->template = &template;
 	int failed = run(clone, inputs, outcome, error);
@@ -175,6 +258,15 @@ int launch_vm(const struct vm_options *job_options, struct input_disk *inputs,
 
 	options.qemu.has_input_disk = inputs->is_fetching;
 	memset(launch, 0, sizeof(*launch));
+	if (start != START_COLD && !(suspension && suspension->state) && parked_fits(&options)) {
+		launch->cloned = run_parked(&options, suspension, outcome, launch, &why) == 0;
+		if (launch->cloned)
+			return 0;
+		message_warning("%s; another VM is started", why.text);
+		memset(launch, 0, sizeof(*launch));
+	}
+	launch_unpark();
+	options.parks = false;
 	if (suspension && suspension->state)
 		return run_resumed(&options, inputs, suspension, outcome, launch, error);
 	if (start == START_COLD) {

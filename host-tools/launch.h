@@ -12,6 +12,8 @@
 /* How a VM came to be. */
 struct launch {
 	bool cloned, resumed;
+	bool was_parked;	 /* the clone was ready before there was a job (launch_park) */
+	int jobs_before;	 /* that it ran */
 	char template[PATH_MAX]; /* the directory of the clone's template; or "" */
 	bool template_made;	 /* for it, just now */
 	uint64_t template_ms;	 /* finding, checking or making the template took */
@@ -23,6 +25,14 @@ struct launch {
  * with ERROR set.
  */
 int launch_choose(enum job_start wanted, struct error *error);
+
+/*
+ * Has a clone ready for a job whose VM is as OPTIONS say; launch_vm takes it for one that fits, and
+ * ends it before it starts another VM. 0, or -1 with ERROR set.
+ */
+int launch_park(const struct vm_options *options, struct vm_outcome *outcome, struct error *error);
+/* Ends it, where there is one. */
+void launch_unpark(void);
 
 /*
  * Runs a VM as vm_run does, with INPUTS as its input disk where that is open. A template that

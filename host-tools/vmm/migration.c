@@ -7,16 +7,19 @@
 
 #include "host-tools/vmm/qemu.h"
 
-#define COMMAND_BYTES 160
+#define COMMAND_BYTES 256
 
 struct migration_step {
 	const char *command; /* NULL: the end of the list */
 	const char *arguments;
-	bool passes_state; /* the state's descriptor goes along */
-	bool waits_event;  /* is over only with the event that says so */
-	/* Of a disk's size: for it the arguments are made, with the name of its node. */
-	const char *node;
-	size_t size_offset; /* in struct migration_disks */
+	bool passes_fd;	  /* the migration's descriptor goes along */
+	bool waits_event; /* is over only with the event that says so */
+	/*
+	 * For each # in the arguments: where in struct migration_disks the number is that it stands
+	 * for. Without such a number there is no such step.
+	 */
+	bool takes_number;
+	size_t number_offset;
 };
 
 #define CAPABILITIES                                                                               \
@@ -28,7 +31,7 @@ struct migration_step {
 	}
 #define PASS_STATE                                                                                 \
 	{                                                                                          \
-		.command = "getfd", .arguments = "{\"fdname\":\"state\"}", .passes_state = true    \
+		.command = "getfd", .arguments = "{\"fdname\":\"state\"}", .passes_fd = true       \
 	}
 #define STATE_URI "{\"uri\":\"fd:state\"}"
 
@@ -38,26 +41,75 @@ static const struct migration_step save_steps[] = {
 	{.command = NULL},
 };
 
-static const struct migration_step restore_steps[] = {
-	CAPABILITIES,
-	PASS_STATE,
-	{.command = "migrate-incoming", .arguments = STATE_URI, .waits_event = true},
-	/* Their own sizes: that makes the guest read the capacity again. */
-	{.command = "block_resize",
-	 .node = QEMU_JOB_NODE,
-	 .size_offset = offsetof(struct migration_disks, job_bytes)},
-	{.command = "block_resize",
-	 .node = QEMU_INPUT_NODE,
-	 .size_offset = offsetof(struct migration_disks, input_bytes)},
-	{.command = "cont", .arguments = "{}"},
-	{.command = NULL},
+#define LOAD_STEPS                                                                                 \
+	CAPABILITIES, PASS_STATE,                                                                  \
+	{                                                                                          \
+		.command = "migrate-incoming", .arguments = STATE_URI, .waits_event = true         \
+	}
+
+#define NUMBER(member)                                                                             \
+	.takes_number = true, .number_offset = offsetof(struct migration_disks, member)
+
+/* Their own sizes: that makes the guest read the capacity again. */
+#define RUN_STEPS                                                                                  \
+	{.command = "block_resize",                                                                \
+	 .arguments = "{\"node-name\":\"" QEMU_JOB_NODE "\",\"size\":#}",                          \
+	 NUMBER(job_bytes)},                                                                       \
+		{.command = "block_resize",                                                        \
+		 .arguments = "{\"node-name\":\"" QEMU_INPUT_NODE "\",\"size\":#}",                \
+		 NUMBER(input_bytes)},                                                             \
+		{.command = "cont", .arguments = "{}"},                                            \
+	{                                                                                          \
+		.command = NULL                                                                    \
+	}
+
+static const struct migration_step load_steps[] = {LOAD_STEPS, {.command = NULL}};
+static const struct migration_step restore_steps[] = {LOAD_STEPS, RUN_STEPS};
+
+/*
+ * The job disk's node gets another file below it, and the one before it goes with its node; that
+ * of QEMU's command line has none. As add_disk has it (qemu.c).
+ */
+static const struct migration_step attach_steps[] = {
+	{.command = "add-fd",
+	 .arguments = "{\"fdset-id\":#}",
+	 .passes_fd = true,
+	 NUMBER(file_number)},
+	{.command = "blockdev-add",
+	 .arguments = "{\"driver\":\"file\",\"node-name\":\"file-#\","
+		      "\"filename\":\"/dev/fdset/#\",\"locking\":\"off\","
+		      "\"cache\":{\"no-flush\":true}}",
+	 NUMBER(file_number)},
+	{.command = "blockdev-reopen",
+	 .arguments = "{\"options\":[{\"driver\":\"raw\",\"node-name\":\"" QEMU_JOB_NODE "\","
+		      "\"read-only\":false,\"cache\":{\"no-flush\":true},"
+		      "\"file\":\"file-#\"}]}",
+	 NUMBER(file_number)},
+	{.command = "remove-fd", .arguments = "{\"fdset-id\":#}", NUMBER(file_number)},
+	{.command = "blockdev-del", .arguments = "{\"node-name\":\"file-#\"}", NUMBER(file_before)},
+	RUN_STEPS,
 };
 
-static uint64_t disk_bytes(const struct migration *migration)
+static uint64_t number_of(const struct migration *migration)
 {
 	const char *disks = (const char *)&migration->disks;
 
-	return *(const uint64_t *)(const void *)(disks + migration->step->size_offset);
+	return *(const uint64_t *)(const void *)(disks + migration->step->number_offset);
+}
+
+/* The step's arguments with its number in their places. */
+static void fill_arguments(const struct migration *migration, char arguments[COMMAND_BYTES])
+{
+	const char *from = migration->step->arguments;
+	size_t length = 0;
+
+	for (; *from && length < COMMAND_BYTES - 1; from++) {
+		char *to = arguments + length;
+		size_t room = COMMAND_BYTES - length;
+		length +=
+			(size_t)(*from == '#' ? snprintf(to, room, "%" PRIu64, number_of(migration))
+					      : snprintf(to, room, "%c", *from));
+	}
 }
 
 static void send_step(struct migration *migration)
@@ -66,20 +118,19 @@ static void send_step(struct migration *migration)
 	char arguments[COMMAND_BYTES];
 
 	migration->replied = migration->completed = false;
-	if (step->node)
-		snprintf(arguments, sizeof(arguments),
-			 "{\"node-name\":\"%s\",\"size\":%" PRIu64 "}", step->node,
-			 disk_bytes(migration));
-	qmp_command_with(migration->qmp, step->command, step->node ? arguments : step->arguments,
-			 step->passes_state ? migration->state_fd : -1);
+	if (step->takes_number)
+		fill_arguments(migration, arguments);
+	qmp_command_with(migration->qmp, step->command,
+			 step->takes_number ? arguments : step->arguments,
+			 step->passes_fd ? migration->fd : -1);
 }
 
 static void begin(struct migration *migration, const struct migration_step *steps, struct qmp *qmp,
-		  int state_fd)
+		  int fd)
 {
 	migration->qmp = qmp;
 	migration->step = steps;
-	migration->state_fd = state_fd;
+	migration->fd = fd;
 	send_step(migration);
 }
 
@@ -96,6 +147,19 @@ void migration_restore(struct migration *migration, struct qmp *qmp, int state_f
 	begin(migration, restore_steps, qmp, state_fd);
 }
 
+void migration_load(struct migration *migration, struct qmp *qmp, int state_fd)
+{
+	*migration = (struct migration){.done = false};
+	begin(migration, load_steps, qmp, state_fd);
+}
+
+void migration_attach(struct migration *migration, struct qmp *qmp,
+		      const struct migration_disks *disks)
+{
+	*migration = (struct migration){.disks = *disks};
+	begin(migration, attach_steps, qmp, disks->file_fd);
+}
+
 static bool is_over(const struct migration *migration)
 {
 	return migration->done || migration->problem[0];
@@ -110,7 +174,7 @@ static void go_on(struct migration *migration)
 		return;
 	do
 		migration->step++;
-	while (migration->step->node && disk_bytes(migration) == 0);
+	while (migration->step->takes_number && number_of(migration) == 0);
 	if (migration->step->command)
 		send_step(migration);
 	else

@@ -13,15 +13,21 @@
 
 struct migration_step;
 
-/* The sizes of a clone's disks. */
+/* What a clone is told of its disks. */
 struct migration_disks {
-	uint64_t job_bytes, input_bytes; /* input: 0 where the VM has none */
+	uint64_t job_bytes, input_bytes; /* their sizes; input: 0 where the VM has none */
+	/*
+	 * For migration_attach: the job disk's file, the number that it gets, from 1, and that of
+	 * the one before it; 0: that is the one that QEMU was started with.
+	 */
+	uint64_t file_number, file_before;
+	int file_fd;
 };
 
 struct migration {
 	struct qmp *qmp;
 	const struct migration_step *step; /* the one that is under way */
-	int state_fd;
+	int fd;				   /* that goes along with one of them */
 	struct migration_disks disks;
 	bool replied, completed; /* of this step: the answer, and QEMU's event where it needs one */
 	bool done;
@@ -40,6 +46,16 @@ void migration_save(struct migration *migration, struct qmp *qmp, int state_fd);
  */
 void migration_restore(struct migration *migration, struct qmp *qmp, int state_fd,
 		       const struct migration_disks *disks);
+
+/* The first part of that: the VM stands still, and knows nothing of its disks. */
+void migration_load(struct migration *migration, struct qmp *qmp, int state_fd);
+
+/*
+ * The last part of it, for a VM that was loaded or that waits for another job disk: its disks
+ * become DISKS, and it runs.
+ */
+void migration_attach(struct migration *migration, struct qmp *qmp,
+		      const struct migration_disks *disks);
 
 /* To be called with each answer (error: QEMU's sentence or NULL) and event, once one was begun. */
 void migration_on_reply(struct migration *migration, const char *error);

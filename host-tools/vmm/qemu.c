@@ -297,6 +297,8 @@ static int limit_resources(const struct qemu_options *options, const struct inhe
 	rlim_t most = (rlim_t)disk.st_size;
 	if (options->start == QEMU_SAVE)
 		most = options->state_max_bytes;
+	if (options->disk_max_bytes > 0)
+		most = options->disk_max_bytes;
 	struct rlimit file = {most, most};
 	return setrlimit(RLIMIT_CORE, &none) || setrlimit(RLIMIT_FSIZE, &file) ? -1 : 0;
 }

@@ -25,7 +25,8 @@ struct qemu_options {
 	enum job_accel accel; /* ACCEL_KVM or ACCEL_TCG */
 	uint64_t memory_bytes;
 	uint64_t cpus;
-	int job_disk_fd; /* read-write; -1: the VM gets no job disk */
+	int job_disk_fd;	 /* read-write; -1: the VM gets no job disk */
+	uint64_t disk_max_bytes; /* no file grows beyond it; 0: beyond the job disk's own size */
 	/*
 	 * A disk whose blocks come from an NBD server: a connected socket to it; to save, a
 	 * placeholder like the job disk's; only where the VM has an input disk. Its export must

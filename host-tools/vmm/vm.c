@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
@@ -116,7 +117,8 @@ static uint64_t size_of(int fd)
 
 static bool is_restoring(const struct vm *vm)
 {
-	return (vm->options->qemu.start == QEMU_RESTORE ||
+	return !vm->is_parking &&
+	       (vm->options->qemu.start == QEMU_RESTORE ||
 		vm->options->qemu.start == QEMU_RESUME) &&
 	       vm->outcome->times.first_word == RECORD_UNSET;
 }
@@ -143,7 +145,7 @@ static void on_restored(struct vm *vm)
 	check_tsc(vm);
 	if (vm->migration.problem[0])
 		vm_end(vm, KILL_RESTORE);
-	else
+	else if (!vm->has_run_before || vm->is_ready)
 		send_hello(vm);
 }
 
@@ -155,6 +157,8 @@ static void follow_migration(struct vm *vm)
 		suspending_on_saved(vm);
 	} else if (migration->problem[0]) {
 		vm_end(vm, KILL_RESTORE);
+	} else if (vm->is_parking) {
+		vm->is_parked = migration->done;
 	} else if (migration->done && vm->options->qemu.start == QEMU_SAVE) {
 		vm->outcome->saved = true;
 		vm_end(vm, KILL_QUIT);
@@ -188,8 +192,10 @@ static void on_qmp_reply(void *context, const char *error)
 	/* The first answer is to the greeting. */
 	if (vm->outcome->times.vmm_ready == RECORD_UNSET) {
 		vm->outcome->times.vmm_ready = vm_elapsed_ms(vm);
-		vm->migrating = is_restoring(vm);
-		if (vm->migrating)
+		vm->migrating = is_restoring(vm) || vm->is_parking;
+		if (vm->is_parking)
+			migration_load(&vm->migration, &vm->qmp, vm->options->state_fd);
+		else if (vm->migrating)
 			restore(vm);
 	} else if (suspending_on_reply(vm, error)) {
 		return;
@@ -199,10 +205,12 @@ static void on_qmp_reply(void *context, const char *error)
 	}
 }
 
-/* The guest waits for its hello. */
+/* The guest waits for its hello, which is for when it has its disk. */
 static void on_ready(struct vm *vm)
 {
-	if (vm->options->qemu.start != QEMU_SAVE) {
+	if (vm->has_run_before && vm->outcome->times.restored == RECORD_UNSET) {
+		vm->is_ready = true;
+	} else if (vm->options->qemu.start != QEMU_SAVE) {
 		send_hello(vm);
 	} else if (!vm->migrating) {
 		vm->migrating = true;
@@ -400,7 +408,9 @@ static void on_line(struct vm *vm)
 	char *argument = strchr(vm->line, ' ');
 
 	vm->last_word_ms = now_ms();
-	if (vm->outcome->times.first_word == RECORD_UNSET)
+	/* What a guest says while it makes itself ready again is not of this job. */
+	if (vm->outcome->times.first_word == RECORD_UNSET &&
+	    (!vm->has_run_before || vm->said_hello))
 		on_first_word(vm);
 	if (argument)
 		*argument++ = '\0';
@@ -701,15 +711,122 @@ static bool is_over(const struct vm *vm)
 	       vm->err.in_fd < 0 && !pump_has_pending(&vm->out) && !pump_has_pending(&vm->err);
 }
 
+/* Whether the VM is as it was before its job, as far as PID 1 can make it so. */
+static bool can_park(const struct vm *vm)
+{
+	return vm->options->parks && vm->kill_reason == KILL_NONE && !vm->qemu_ended &&
+	       !suspending_holds(vm) && vm->outcome->disk_errors == 0 && !vm->outcome->fatal[0] &&
+	       !vm->options->manifest->privileged;
+}
+
+static void park_again(struct vm *vm);
+
 static void run_loop(struct vm *vm)
 {
-	while (!is_over(vm)) {
+	while (!is_over(vm) && !vm->is_parked) {
 		wait_for_events(vm);
 		check_deadlines(vm);
 		suspending_go_on(vm);
-		if (vm->unmounted && has_all_output(&vm->out) && has_all_output(&vm->err))
+		if (vm->is_parking || !vm->unmounted || !has_all_output(&vm->out) ||
+		    !has_all_output(&vm->err))
+			continue;
+		if (can_park(vm))
+			park_again(vm);
+		else
 			vm_end(vm, KILL_QUIT);
 	}
+}
+
+/* --- parking --- */
+
+/* The file in a parked VM's job disk's place, of a single sector (wait_job_disk in init/). */
+#define PARKED_DISK_BYTES 512
+
+/* The numbers of QEMU's sets of descriptors below this are those of its command line. */
+#define FIRST_FILE_NUMBER 1000
+
+/* What stays of a VM from one run to the next; in no use while one runs. */
+static struct {
+	bool is_there;
+	unsigned jobs; /* that it has run */
+	struct qemu qemu;
+	struct qmp qmp;
+	struct tsc_mark tsc_mark;
+	uint64_t file_number; /* of the last file in the job disk's place; 0: that of its start */
+	int disk_fd;	      /* the file of a parked VM; -1: none */
+} parked = {.disk_fd = -1};
+
+int vm_parked_jobs(void)
+{
+	return parked.is_there ? (int)parked.jobs : -1;
+}
+
+static int open_parked_disk(struct error *error)
+{
+	if (parked.disk_fd >= 0)
+		return 0;
+	parked.disk_fd = memfd_create("no job", MFD_CLOEXEC);
+	if (parked.disk_fd < 0 || ftruncate(parked.disk_fd, PARKED_DISK_BYTES))
+		return error_errno(error, "make a parked VM's disk");
+	return 0;
+}
+
+/* DISK_FD takes the place of the job disk that VM has. */
+static void attach(struct vm *vm, int disk_fd)
+{
+	const struct migration_disks disks = {
+		.job_bytes = size_of(disk_fd),
+		.file_number = parked.file_number ? parked.file_number + 1 : FIRST_FILE_NUMBER,
+		.file_before = parked.file_number,
+		.file_fd = disk_fd,
+	};
+
+	parked.file_number = disks.file_number;
+	vm->migrating = true;
+	migration_attach(&vm->migration, &vm->qmp, &disks);
+}
+
+/* The job is over, and the guest waits to be told what is next. */
+static void park_again(struct vm *vm)
+{
+	vm->outcome->times.vm_ended = vm_elapsed_ms(vm);
+	vm->is_parking = true;
+	attach(vm, parked.disk_fd);
+}
+
+/* A guest that does not get the word gives up. */
+static void leave_parked(struct vm *vm)
+{
+	static const char again[] = CONTROL_AGAIN "\n";
+
+	parked.is_there = true;
+	parked.qemu = vm->qemu;
+	parked.qmp = vm->qmp;
+	if (vm->unmounted && write(vm->qemu.control_fd, again, sizeof(again) - 1) < 0)
+		return;
+}
+
+void vm_unpark(void)
+{
+	if (!parked.is_there)
+		return;
+	parked.is_there = false;
+	kill(parked.qemu.pid, SIGKILL);
+	while (waitpid(parked.qemu.pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	qemu_close(&parked.qemu);
+}
+
+/* As qemu_start, with the QEMU that is there. */
+static void take_parked(struct vm *vm)
+{
+	vm->qemu = parked.qemu;
+	vm->qmp = parked.qmp;
+	vm->tsc_mark = parked.tsc_mark;
+	vm->outcome->times.vmm_ready = 0;
+	vm->has_run_before = parked.jobs++ > 0;
+	parked.is_there = false;
+	attach(vm, vm->options->qemu.job_disk_fd);
 }
 
 /* --- the verdict, where the guest gave none --- */
@@ -904,6 +1021,14 @@ static int catch_signals(sigset_t *before, struct error *error)
 	return fd;
 }
 
+static int start(struct vm *vm, struct error *error)
+{
+	if (qemu_start(&vm->options->qemu, &vm->qemu, error))
+		return -1;
+	qmp_init(&vm->qmp, vm->qemu.qmp_fd);
+	return 0;
+}
+
 static void init_pump(struct pump *pump, int in_fd, int out_fd, uint64_t max_bytes)
 {
 	struct stat status;
@@ -926,7 +1051,11 @@ static void finish(struct vm *vm)
 {
 	vm->outcome->stdout_bytes = vm->out.total_bytes;
 	vm->outcome->stderr_bytes = vm->err.total_bytes;
-	qemu_close(&vm->qemu);
+	vm->outcome->parked = vm->is_parked;
+	if (vm->is_parked)
+		leave_parked(vm);
+	else
+		qemu_close(&vm->qemu);
 	judge(vm);
 }
 
@@ -940,25 +1069,56 @@ static void go_on_from(struct vm *vm, const struct vm_moment *since)
 	vm->has_mounted = true;
 }
 
+/* Static for its size; a process runs one VM at a time. */
+static struct vm vm;
+
+static void begin(const struct vm_options *options, struct vm_outcome *outcome)
+{
+	vm = (struct vm){.options = options, .outcome = outcome, .signal_fd = -1};
+	init_outcome(outcome);
+	vm.start_ms = vm.last_word_ms = now_ms();
+	vm.tsc_mark = tsc_mark();
+}
+
+int vm_park(const struct vm_options *job_options, struct vm_outcome *outcome, struct error *error)
+{
+	struct vm_options options = *job_options;
+
+	vm_unpark();
+	if (open_parked_disk(error))
+		return -1;
+	options.qemu.job_disk_fd = parked.disk_fd;
+	options.qemu.disk_max_bytes = VM_PARKED_DISK_BYTES;
+	begin(&options, outcome);
+	vm.is_parking = true;
+	suspending_init(&vm);
+	parked.jobs = 0;
+	parked.file_number = 0;
+	parked.tsc_mark = vm.tsc_mark;
+	if (start(&vm, error))
+		return -1;
+	init_pump(&vm.out, vm.qemu.stdout_fd, -1, 0);
+	init_pump(&vm.err, vm.qemu.stderr_fd, -1, 0);
+	run_loop(&vm);
+	finish(&vm);
+	return vm.is_parked ? 0 : error_set(error, "the VM was not parked: %s", outcome->message);
+}
+
 int vm_run(const struct vm_options *options, struct vm_outcome *outcome, struct error *error)
 {
-	/* Static for its size; a process runs one VM at a time. */
-	static struct vm vm;
 	sigset_t signals_before;
 	int result = -1;
 
-	vm = (struct vm){.options = options, .outcome = outcome};
-	init_outcome(outcome);
+	begin(options, outcome);
 	vm.signal_fd = catch_signals(&signals_before, error);
 	if (vm.signal_fd < 0)
 		return -1;
-	vm.start_ms = vm.last_word_ms = now_ms();
 	if (options->qemu.start == QEMU_RESUME)
 		go_on_from(&vm, &options->suspend.since);
 	suspending_init(&vm);
-	vm.tsc_mark = tsc_mark();
-	if (qemu_start(&options->qemu, &vm.qemu, error) == 0) {
-		qmp_init(&vm.qmp, vm.qemu.qmp_fd);
+	if (options->from_parked)
+		take_parked(&vm);
+	if (options->from_parked || start(&vm, error) == 0) {
 		const struct manifest *manifest = options->manifest;
 		init_pump(&vm.out, vm.qemu.stdout_fd, options->stdout_fd,
 			  manifest ? manifest->stdout_max_bytes : 0);

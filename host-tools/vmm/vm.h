@@ -47,6 +47,8 @@ struct vm_options {
 	uint64_t boot_timeout_ms;	 /* until the guest's first word */
 	uint64_t heartbeat_timeout_ms;	 /* between its words */
 	bool stop_at_first_word;	 /* for a probe: whether it boots at all */
+	bool from_parked;		 /* the VM is the parked one (vm_park) */
+	bool parks;			 /* the VM was parked, and is to be again after its job */
 	/* A template's or a suspended VM's, where qemu.start says that it is saved or restored. */
 	int state_fd;
 	uint64_t input_disk_bytes; /* of the input disk, where there is one */
@@ -90,6 +92,7 @@ struct vm_outcome {
 	/* QEMU was ended by somebody else while it was restored or saved: no fault of the template.
 	 */
 	bool killed_from_outside;
+	bool parked;		/* the VM waits for another job */
 	uint64_t private_bytes; /* QEMU's proportional set size at the job's end; RECORD_UNSET */
 	struct vm_times times;
 	struct log console; /* the guest's console, then QEMU's own words */
@@ -102,6 +105,21 @@ struct vm_outcome {
  * Returns 0, or -1 with ERROR set when QEMU could not even be started.
  */
 int vm_run(const struct vm_options *options, struct vm_outcome *outcome, struct error *error);
+
+/* A larger job disk is not for a parked VM: QEMU's limit must be known before it starts. */
+#define VM_PARKED_DISK_BYTES (16ULL << 30)
+
+/*
+ * Restores a clone as for vm_run, but without a job: it stands still, parked, until a vm_run with
+ * `from_parked` gives it one, or vm_unpark. The job disk in OPTIONS is ignored. There is one
+ * parked VM at a time. OUTCOME is for vm_park's own use, and large.
+ * Returns 0, or -1 with ERROR set and no VM.
+ */
+int vm_park(const struct vm_options *options, struct vm_outcome *outcome, struct error *error);
+/* How many jobs the parked VM has run; -1: there is none. */
+int vm_parked_jobs(void);
+/* Ends the parked VM, where there is one. */
+void vm_unpark(void);
 
 /* Monotonic milliseconds. */
 uint64_t now_ms(void);

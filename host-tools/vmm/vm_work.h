@@ -75,6 +75,10 @@ struct vm {
 	const struct pump *failed_output;
 	int output_errno;
 	bool qemu_ended, said_hello, has_mounted, unmounted, reset, powered_off;
+	bool is_parking;     /* to end without its QEMU, which stays */
+	bool is_parked;	     /* it has come so far */
+	bool has_run_before; /* a job: the guest says when it is ready for the next */
+	bool is_ready;	     /* it did */
 	int qemu_status;
 	char line[CONTROL_LINE_BYTES];
 	size_t line_length;
