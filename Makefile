@@ -66,7 +66,7 @@ init_cflags := -std=gnu11 -D_GNU_SOURCE -I. -Os -g $(WARNINGS) $(HARDENED) -fcf-
 	-idirafter /usr/include/x86_64-linux-gnu
 init_ldflags := -static -Wl,--gc-sections,-z,relro,-z,now,-z,noexecstack -s
 
-ROOMS      := jobdisk fsimage imagebuilder host-tools host-tools/vmm host-tools/lazy host-tools/suspend
+ROOMS      := jobdisk fsimage imagebuilder host-tools host-tools/vmm host-tools/lazy host-tools/suspend host-tools/node
 host_src   := $(foreach room,$(ROOMS),$(wildcard $(room)/*.c))
 init_src   := $(wildcard init/*.c jobdisk/*.c)
 unit_src   := $(wildcard tests/unit/test_*.c)

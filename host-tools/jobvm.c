@@ -15,7 +15,7 @@ static const struct command *const commands[] = {
 	&command_run,	      &command_pack,	      &command_start,	       &command_inspect,
 	&command_collect,     &command_recover,	      &command_suspend,	       &command_verify,
 	&command_image_build, &command_image_inspect, &command_image_template, &command_serve,
-	&command_doctor,
+	&command_node_status, &command_node,	      &command_doctor,
 };
 
 #define COMMAND_COUNT (sizeof(commands) / sizeof(commands[0]))

@@ -19,7 +19,8 @@ struct command {
 
 extern const struct command command_run, command_image_build, command_image_inspect,
 	command_image_template, command_pack, command_start, command_inspect, command_collect,
-	command_recover, command_suspend, command_verify, command_doctor, command_serve;
+	command_recover, command_suspend, command_verify, command_doctor, command_serve,
+	command_node, command_node_status;
 
 /* An option that a command knows by itself. */
 struct option {

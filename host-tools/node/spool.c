@@ -1,0 +1,307 @@
+#include "host-tools/node/spool.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <fts.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "host-tools/lock.h"
+#include "host-tools/values.h"
+
+/* How long a node that was killed may take to be gone, with all that it ran. */
+#define LOCK_WAIT_SECONDS 10
+
+void spool_path(const struct spool *spool, const char *room, const char *name, const char *suffix,
+		char path[PATH_MAX])
+{
+	snprintf(path, PATH_MAX, "%s/%s/%s%s", spool->path, room, name, suffix);
+}
+
+/* --- opening --- */
+
+static int make_rooms(const struct spool *spool, struct error *error)
+{
+	static const char *const rooms[] = {SPOOL_NEW, SPOOL_RUN, SPOOL_DONE};
+	char path[PATH_MAX];
+
+	for (size_t i = 0; i < sizeof(rooms) / sizeof(rooms[0]); i++) {
+		snprintf(path, sizeof(path), "%s/%s", spool->path, rooms[i]);
+		if (mkdir(path, 0777) && errno != EEXIST)
+			return error_errno(error, "make directory %s", path);
+	}
+	return 0;
+}
+
+static int lock(struct spool *spool, struct error *error)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/" SPOOL_LOCK, spool->path);
+	spool->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+	if (spool->lock_fd < 0)
+		return error_errno(error, "open %s", path);
+	if (lock_wait(spool->lock_fd, LOCK_WAIT_SECONDS) == 0)
+		return 0;
+	error_set(error, "%s: has a node already", spool->path);
+	close(spool->lock_fd);
+	return -1;
+}
+
+int spool_open(struct spool *spool, const char *path, struct error *error)
+{
+	char resolved[PATH_MAX];
+
+	if (mkdir(path, 0777) && errno != EEXIST)
+		return error_errno(error, "make directory %s", path);
+	if (!realpath(path, resolved))
+		return error_errno(error, "find directory %s", path);
+	if (strlen(resolved) >= sizeof(spool->path))
+		return error_set(error, "%s: its path is too long", path);
+	snprintf(spool->path, sizeof(spool->path), "%s", resolved);
+	return make_rooms(spool, error) || lock(spool, error) ? -1 : 0;
+}
+
+void spool_close(const struct spool *spool)
+{
+	close(spool->lock_fd);
+}
+
+/* --- names --- */
+
+/* Whether FILE ends with SUFFIX, and then what is before it. */
+static bool cut_suffix(const char *file, const char *suffix, char name[SPOOL_NAME_MAX + 1])
+{
+	size_t length = strlen(file), end = strlen(suffix);
+
+	if (length <= end || length - end > SPOOL_NAME_MAX ||
+	    strcmp(file + length - end, suffix) != 0)
+		return false;
+	snprintf(name, SPOOL_NAME_MAX + 1, "%.*s", (int)(length - end), file);
+	return true;
+}
+
+/* Cuts PRIORITY@ off NAME. */
+static int64_t take_priority(char name[SPOOL_NAME_MAX + 1])
+{
+	char *end;
+
+	errno = 0;
+	long long priority = strtoll(name, &end, 10);
+	if (end == name || *end != '@' || !end[1] || errno || end[1] == '.')
+		return 0;
+	memmove(name, end + 1, strlen(end + 1) + 1);
+	return priority;
+}
+
+/* The job that FILE is; a file that is none, as one that is still being written, is nothing. */
+static bool parse_file(const char *file, struct spool_job *job)
+{
+	if (file[0] == '.' || (!cut_suffix(file, SPOOL_DISK, job->name) &&
+			       !cut_suffix(file, SPOOL_DESCRIPTION, job->name)))
+		return false;
+	snprintf(job->file, sizeof(job->file), "%s", file);
+	job->priority = take_priority(job->name);
+	return job->name[0] != '.';
+}
+
+static bool exists(const struct spool *spool, const char *room, const char *name,
+		   const char *suffix)
+{
+	char path[PATH_MAX];
+	struct stat status;
+
+	spool_path(spool, room, name, suffix, path);
+	return lstat(path, &status) == 0;
+}
+
+static bool is_claimed(const struct spool *spool, const char *name)
+{
+	return exists(spool, SPOOL_RUN, name, SPOOL_DISK) ||
+	       exists(spool, SPOOL_RUN, name, SPOOL_DESCRIPTION);
+}
+
+static bool is_taken(const struct spool *spool, const char *name)
+{
+	return exists(spool, SPOOL_DONE, name, "") || is_claimed(spool, name) ||
+	       exists(spool, SPOOL_RUN, name, SPOOL_RESULTS);
+}
+
+/* --- the queue --- */
+
+void spool_queue_free(struct spool_queue *queue)
+{
+	free(queue->jobs);
+	*queue = (struct spool_queue){.jobs = NULL};
+}
+
+static int add(struct spool_queue *queue, const struct spool_job *job, struct error *error)
+{
+	struct spool_job *jobs =
+		list_room(queue->jobs, queue->count, &queue->capacity, sizeof(*queue->jobs));
+
+	if (!jobs)
+		return error_set(error, "out of memory for %zu jobs", queue->count);
+	queue->jobs = jobs;
+	queue->jobs[queue->count++] = *job;
+	return 0;
+}
+
+static int compare_times(const struct timespec *a, const struct timespec *b)
+{
+	if (a->tv_sec != b->tv_sec)
+		return a->tv_sec < b->tv_sec ? -1 : 1;
+	return a->tv_nsec < b->tv_nsec ? -1 : a->tv_nsec > b->tv_nsec;
+}
+
+static int compare_jobs(const void *left, const void *right)
+{
+	const struct spool_job *a = left, *b = right;
+	int later = compare_times(&a->arrived, &b->arrived);
+
+	if (a->priority != b->priority)
+		return a->priority > b->priority ? -1 : 1;
+	return later ? later : strcmp(a->name, b->name);
+}
+
+static DIR *open_room(const struct spool *spool, const char *room, struct error *error)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%s/%s", spool->path, room);
+	DIR *directory = opendir(path);
+	if (!directory)
+		error_errno(error, "read directory %s", path);
+	return directory;
+}
+
+int spool_scan(const struct spool *spool, struct spool_queue *queue, struct error *error)
+{
+	DIR *directory = open_room(spool, SPOOL_NEW, error);
+	struct spool_job job;
+	struct stat status;
+	int failed = 0;
+
+	if (!directory)
+		return -1;
+	queue->count = queue->held = 0;
+	for (struct dirent *entry; !failed && (entry = readdir(directory));) {
+		if (!parse_file(entry->d_name, &job) ||
+		    fstatat(dirfd(directory), entry->d_name, &status, AT_SYMLINK_NOFOLLOW))
+			continue;
+		/* A rename changes it. */
+		job.arrived = status.st_ctim;
+		if (is_taken(spool, job.name))
+			queue->held++;
+		else
+			failed = add(queue, &job, error);
+	}
+	closedir(directory);
+	if (queue->count > 0)
+		qsort(queue->jobs, queue->count, sizeof(*queue->jobs), compare_jobs);
+	return failed;
+}
+
+int spool_claim(const struct spool *spool, const struct spool_job *job, struct error *error)
+{
+	char from[PATH_MAX], to[PATH_MAX], ignored[SPOOL_NAME_MAX + 1];
+	bool is_disk = cut_suffix(job->file, SPOOL_DISK, ignored);
+
+	spool_path(spool, SPOOL_NEW, job->file, "", from);
+	spool_path(spool, SPOOL_RUN, job->name, is_disk ? SPOOL_DISK : SPOOL_DESCRIPTION, to);
+	if (rename(from, to) == 0)
+		return 0;
+	return errno == ENOENT ? 1 : error_errno(error, "rename %s to %s", from, to);
+}
+
+/* --- results --- */
+
+int spool_drop_results(const struct spool *spool, const char *name, struct error *error)
+{
+	char path[PATH_MAX];
+	char *paths[] = {path, NULL};
+	int failed = 0;
+
+	spool_path(spool, SPOOL_RUN, name, SPOOL_RESULTS, path);
+	FTS *walk = fts_open(paths, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
+	if (!walk)
+		return error_errno(error, "read directory %s", path);
+	for (FTSENT *entry; (entry = fts_read(walk));) {
+		if (entry->fts_info == FTS_D || entry->fts_info == FTS_NS)
+			continue;
+		if (remove(entry->fts_accpath) && errno != ENOENT)
+			failed = error_errno(error, "remove %s", entry->fts_path);
+	}
+	fts_close(walk);
+	return failed;
+}
+
+/* What a job was suspended to, when it is over. */
+static void drop_work(const struct spool *spool, const char *name)
+{
+	char prefix[SPOOL_NAME_MAX + sizeof(SPOOL_WORK)];
+	struct error ignored;
+	DIR *directory = open_room(spool, SPOOL_RUN, &ignored);
+
+	snprintf(prefix, sizeof(prefix), "%s" SPOOL_WORK, name);
+	for (struct dirent *entry; directory && (entry = readdir(directory));)
+		if (strncmp(entry->d_name, prefix, strlen(prefix)) == 0)
+			unlinkat(dirfd(directory), entry->d_name, 0);
+	if (directory)
+		closedir(directory);
+}
+
+/* Removes what made it a job that is not over. */
+static int end_job(const struct spool *spool, const char *name, struct error *error)
+{
+	static const char *const suffixes[] = {SPOOL_DISK, SPOOL_DESCRIPTION};
+	char path[PATH_MAX];
+
+	for (size_t i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++) {
+		spool_path(spool, SPOOL_RUN, name, suffixes[i], path);
+		if (unlink(path) && errno != ENOENT)
+			return error_errno(error, "remove %s", path);
+	}
+	return 0;
+}
+
+static int rename_out(const struct spool *spool, const char *name, struct error *error)
+{
+	char from[PATH_MAX], to[PATH_MAX];
+
+	spool_path(spool, SPOOL_RUN, name, SPOOL_RESULTS, from);
+	spool_path(spool, SPOOL_DONE, name, "", to);
+	return rename(from, to) ? error_errno(error, "rename %s to %s", from, to) : 0;
+}
+
+int spool_deliver(const struct spool *spool, const char *name, struct error *error)
+{
+	return end_job(spool, name, error) || rename_out(spool, name, error) ? -1 : 0;
+}
+
+int spool_resume(const struct spool *spool, struct spool_queue *queue, struct error *error)
+{
+	DIR *directory = open_room(spool, SPOOL_RUN, error);
+	struct spool_job job = {.file = ""};
+	int failed = 0;
+
+	if (!directory)
+		return -1;
+	for (struct dirent *entry; !failed && (entry = readdir(directory));) {
+		if (cut_suffix(entry->d_name, SPOOL_DISK, job.name) ||
+		    (cut_suffix(entry->d_name, SPOOL_DESCRIPTION, job.name) &&
+		     !exists(spool, SPOOL_RUN, job.name, SPOOL_DISK))) {
+			failed = add(queue, &job, error);
+		} else if (cut_suffix(entry->d_name, SPOOL_RESULTS, job.name) &&
+			   !is_claimed(spool, job.name)) {
+			drop_work(spool, job.name);
+			failed = rename_out(spool, job.name, error);
+		}
+	}
+	closedir(directory);
+	return failed;
+}

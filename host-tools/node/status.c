@@ -1,0 +1,82 @@
+#include "host-tools/node/status.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "imagebuilder/files.h"
+
+#define STATUS_BYTES_MAX (1 << 20)
+
+static json_t *json_slots(const struct slots *slots)
+{
+	json_t *list = json_array();
+
+	for (size_t i = 0; i < slots->count; i++) {
+		const struct slot *slot = &slots->items[i];
+		if (slot->state == SLOT_RUNS)
+			json_array_append_new(list, json_pack("{s:s, s:i, s:I}", "job", slot->name,
+							      "pid", (int)slot->pid, "since",
+							      (json_int_t)slot->since));
+	}
+	return list;
+}
+
+static json_t *json_status(const struct node_status *status, const struct slots *slots)
+{
+	const char *state = status->ended ? "ended" : status->drains ? "draining" : "running";
+
+	return json_pack("{s:i, s:s, s:i, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "pid",
+			 (int)getpid(), "state", state, "slots", (int)status->slots, "running",
+			 json_slots(slots), "ready", (json_int_t)slots_in(slots, SLOT_WAITS),
+			 "waiting", (json_int_t)status->waiting, "held", (json_int_t)status->held,
+			 "done", (json_int_t)status->done, "refused", (json_int_t)status->refused,
+			 "failed", (json_int_t)status->failed, "suspended",
+			 (json_int_t)status->suspended);
+}
+
+/* It is not synced: after a crash of the host there is no node that it speaks of. */
+int node_status_write(const struct spool *spool, const struct node_status *status,
+		      const struct slots *slots, struct error *error)
+{
+	char path[PATH_MAX], beside[PATH_MAX];
+	json_t *json = json_status(status, slots);
+
+	spool_path(spool, ".", SPOOL_STATUS, "", path);
+	spool_path(spool, ".", "." SPOOL_STATUS, "", beside);
+	int failed = !json || json_dump_file(json, beside, JSON_INDENT(2)) || rename(beside, path);
+	json_decref(json);
+	return failed ? error_errno(error, "write %s", path) : 0;
+}
+
+json_t *node_status_read(const char *path, bool *runs, struct error *error)
+{
+	char name[PATH_MAX];
+	uint64_t size_bytes;
+	json_t *json = NULL;
+
+	snprintf(name, sizeof(name), "%.4000s/" SPOOL_LOCK, path);
+	int lock_fd = open(name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	*runs = lock_fd >= 0 && flock(lock_fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
+	if (lock_fd >= 0)
+		close(lock_fd);
+	snprintf(name, sizeof(name), "%.4000s/" SPOOL_STATUS, path);
+	int fd = files_open(name, &size_bytes, error);
+	if (fd < 0)
+		return NULL;
+	size_t size;
+	char *text = files_read(fd, name, STATUS_BYTES_MAX, &size, error);
+	close(fd);
+	if (text) {
+		json = json_loadb(text, size, 0, NULL);
+		if (!json)
+			error_set(error, "%s: is not the status of a node", name);
+	}
+	free(text);
+	return json;
+}
