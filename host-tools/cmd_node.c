@@ -53,6 +53,7 @@ static int next_job(struct node *node, char name[SPOOL_NAME_MAX + 1], struct err
 			if (!node->rescans)
 				return 1;
 			node->rescans = false;
+			node->status.changed = true;
 			node->next = 0;
 			if (spool_scan(&node->spool, &node->queue, error))
 				return -1;

@@ -108,6 +108,10 @@ static int check(const struct work *work, int fd, struct disk *disk, struct erro
 	if (disk->manifest.fetch != FETCH_EAGER)
 		return error_set(error, "%s: fetches its inputs, which a node does not offer",
 				 work->name);
+	/* It would look as if the host could run no VMs. */
+	if (disk->manifest.memory_limit_bytes / (uint64_t)sysconf(_SC_PAGESIZE) >
+	    (uint64_t)sysconf(_SC_PHYS_PAGES))
+		return error_set(error, "%s: asks for more memory than this host has", work->name);
 	return 0;
 }
 
@@ -175,7 +179,9 @@ static enum worker_word conclude(struct work *work, struct report *report)
 		message_error("%s: %s", work->name, error.text);
 		exit(EXIT_FAILURE);
 	}
-	return WORKER_DONE;
+	return report->status == STATUS_BOOT_FAILED || report->status == STATUS_VMM_FAILED
+		       ? WORKER_FAILED
+		       : WORKER_DONE;
 }
 
 static enum worker_word run(struct work *work, const struct manifest *manifest)
