@@ -1,7 +1,7 @@
 # The command line, without a VM.
 load helper
 
-commands=(run pack start inspect collect recover suspend verify "image build" "image inspect" serve doctor)
+commands=(run pack start inspect collect recover suspend verify "image build" "image inspect" serve node doctor)
 
 @test "every command has a help" {
 	for command in "${commands[@]}"; do
