@@ -1021,7 +1021,7 @@ static int catch_signals(sigset_t *before, struct error *error)
 	return fd;
 }
 
-static int start(struct vm *vm, struct error *error)
+static int start_qemu(struct vm *vm, struct error *error)
 {
 	if (qemu_start(&vm->options->qemu, &vm->qemu, error))
 		return -1;
@@ -1095,7 +1095,7 @@ int vm_park(const struct vm_options *job_options, struct vm_outcome *outcome, st
 	parked.jobs = 0;
 	parked.file_number = 0;
 	parked.tsc_mark = vm.tsc_mark;
-	if (start(&vm, error))
+	if (start_qemu(&vm, error))
 		return -1;
 	init_pump(&vm.out, vm.qemu.stdout_fd, -1, 0);
 	init_pump(&vm.err, vm.qemu.stderr_fd, -1, 0);
@@ -1118,7 +1118,7 @@ int vm_run(const struct vm_options *options, struct vm_outcome *outcome, struct 
 	suspending_init(&vm);
 	if (options->from_parked)
 		take_parked(&vm);
-	if (options->from_parked || start(&vm, error) == 0) {
+	if (options->from_parked || start_qemu(&vm, error) == 0) {
 		const struct manifest *manifest = options->manifest;
 		init_pump(&vm.out, vm.qemu.stdout_fd, options->stdout_fd,
 			  manifest ? manifest->stdout_max_bytes : 0);
