@@ -146,15 +146,15 @@ static int on_failure(struct node *node, struct error *error)
 
 static int on_word(struct node *node, struct slot *slot, int word, struct error *error)
 {
-	bool more = node->options.reuses;
-
 	node->status.changed = true;
 	if (word == WORKER_READY) {
 		if (slot->state == SLOT_STARTS)
 			slot->state = SLOT_WAITS;
 		return 0;
 	}
-	slot->state = more ? SLOT_WAITS : SLOT_ENDS;
+	slot->state = SLOT_WAITS;
+	if (!node->options.reuses || node->drains)
+		slot_dismiss(slot);
 	/* Whoever has waited for its name. */
 	node->rescans = node->rescans || node->queue.held > 0;
 	switch (word) {
@@ -166,8 +166,9 @@ static int on_word(struct node *node, struct slot *slot, int word, struct error 
 		node->status.refused++;
 		return 0;
 	case WORKER_SUSPENDED:
+		/* One that somebody else has told to. */
 		node->status.suspended++;
-		return 0;
+		return node->drains ? 0 : put_back(node, slot->name, error);
 	case WORKER_AGAIN:
 		return put_back(node, slot->name, error);
 	default:
@@ -201,7 +202,10 @@ static int serve_slot(struct node *node, struct slot *slot, struct error *error)
 	if (word > 0)
 		return on_word(node, slot, word, error);
 	node->status.changed = true;
-	return before == SLOT_RUNS ? on_death(node, slot->name, error) : 0;
+	if (before == SLOT_RUNS)
+		return on_death(node, slot->name, error);
+	/* Without an end, as many would be started. */
+	return before == SLOT_STARTS && !node->drains ? on_failure(node, error) : 0;
 }
 
 /* --- the end --- */
@@ -393,6 +397,8 @@ static int run_command(int argc, char **argv)
 	suspend_check(&command_node, &node.options.suspend);
 	job_init(&job);
 	options_apply(&command_node, &arguments, &job);
+	if (node.options.waits_ready && job.start == START_COLD)
+		message_usage("node", "--warm and --reuse are for clones, and --start cold is not");
 	node.options.job = &job;
 	node.options.spool = &node.spool;
 	int failed = spool_open(&node.spool, spool, &error);

@@ -308,12 +308,13 @@ int execute_park(const struct job *job, const struct timeouts *timeouts, struct 
 {
 	const struct execution execution = {
 		.job = job, .disk_fd = -1, .timeouts = *timeouts, .stdout_to_file = true};
+	int start = launch_choose((enum job_start)job->start, error);
 	struct boot boot;
 
-	if (boot_prepare(job, job->image_path, &boot, error))
+	if (start < 0 || boot_prepare(job, job->image_path, &boot, error))
 		return -1;
 	const struct vm_options options = vm_options(&execution, &job->manifest, &boot);
-	int failed = launch_park(&options, &outcome, error);
+	int failed = launch_park(&options, (enum job_start)start, &outcome, error);
 	boot_free(&boot);
 	return failed;
 }

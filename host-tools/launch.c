@@ -93,12 +93,27 @@ void launch_unpark(void)
 	template_close(&parked.template);
 }
 
-int launch_park(const struct vm_options *options, struct vm_outcome *outcome, struct error *error)
+/* Whether a VM for OPTIONS is a clone; else WHY says why not. */
+static bool wants_clone(const struct vm_options *options, enum job_start start, struct error *why)
+{
+	if (start == START_COLD)
+		error_set(why, "asked for");
+	else if (start == START_AUTO && options->qemu.accel == ACCEL_KVM)
+		error_set(why, "clones with KVM have not been tried; --start clone asks for one");
+	else
+		return true;
+	return false;
+}
+
+int launch_park(const struct vm_options *options, enum job_start start, struct vm_outcome *outcome,
+		struct error *error)
 {
 	struct vm_options clone = *options;
 	static struct launch launch;
 
 	launch_unpark();
+	if (!wants_clone(options, start, error))
+		return error_prefix(error, "VMs are booted");
 	if (open_template(options, &parked.template, &launch, error))
 		return -1;
 	clone_options(&clone, &parked.template);
@@ -269,14 +284,10 @@ int launch_vm(const struct vm_options *job_options, struct input_disk *inputs,
 	options.parks = false;
 	if (suspension && suspension->state)
 		return run_resumed(&options, inputs, suspension, outcome, launch, error);
-	if (start == START_COLD) {
-		error_set(&why, "asked for");
-	} else if (start == START_AUTO && options.qemu.accel == ACCEL_KVM) {
-		error_set(&why, "clones with KVM have not been tried; --start clone asks for one");
-	} else if (run_clone(&options, inputs, suspension, outcome, launch, &why) == 0) {
-		launch->cloned = true;
+	launch->cloned = wants_clone(&options, start, &why) &&
+			 run_clone(&options, inputs, suspension, outcome, launch, &why) == 0;
+	if (launch->cloned)
 		return 0;
-	}
 	launch->template[0] = '\0';
 	snprintf(launch->why, sizeof(launch->why), "%s", why.text);
 	return run_booted(options, inputs, outcome, error);

@@ -30,7 +30,8 @@ int launch_choose(enum job_start wanted, struct error *error);
  * Has a clone ready for a job whose VM is as OPTIONS say; launch_vm takes it for one that fits, and
  * ends it before it starts another VM. 0, or -1 with ERROR set.
  */
-int launch_park(const struct vm_options *options, struct vm_outcome *outcome, struct error *error);
+int launch_park(const struct vm_options *options, enum job_start start, struct vm_outcome *outcome,
+		struct error *error);
 /* Ends it, where there is one. */
 void launch_unpark(void);
 

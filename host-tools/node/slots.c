@@ -106,6 +106,12 @@ void slot_give(struct slot *slot, const char *name)
 		return;
 }
 
+void slot_dismiss(struct slot *slot)
+{
+	shutdown(slot->socket_fd, SHUT_WR);
+	slot->state = SLOT_ENDS;
+}
+
 int slot_listen(struct slot *slot)
 {
 	char byte = 0;

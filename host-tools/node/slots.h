@@ -43,6 +43,8 @@ struct slot *slots_find(const struct slots *slots, enum slot_state state);
 int slot_start(const struct slots *slots, struct slot *slot, struct error *error);
 /* Gives a worker that waits, or starts, its job. */
 void slot_give(struct slot *slot, const char *name);
+/* It gets no other job, and ends. */
+void slot_dismiss(struct slot *slot);
 /*
  * What the worker has to say: an enum worker_word; 0: nothing yet; -1: its process has ended, and
  * the slot is empty.

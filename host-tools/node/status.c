@@ -9,6 +9,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include "host-tools/jsontext.h"
 #include "imagebuilder/files.h"
 
 #define STATUS_BYTES_MAX (1 << 20)
@@ -19,10 +20,12 @@ static json_t *json_slots(const struct slots *slots)
 
 	for (size_t i = 0; i < slots->count; i++) {
 		const struct slot *slot = &slots->items[i];
-		if (slot->state == SLOT_RUNS)
-			json_array_append_new(list, json_pack("{s:s, s:i, s:I}", "job", slot->name,
-							      "pid", (int)slot->pid, "since",
-							      (json_int_t)slot->since));
+		if (slot->state != SLOT_RUNS)
+			continue;
+		json_t *job = json_pack("{s:i, s:I}", "pid", (int)slot->pid, "since",
+					(json_int_t)slot->since);
+		jsontext_set(job, "job", slot->name);
+		json_array_append_new(list, job);
 	}
 	return list;
 }

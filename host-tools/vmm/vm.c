@@ -945,7 +945,9 @@ static void judge(struct vm *vm)
 {
 	struct vm_outcome *outcome = vm->outcome;
 
-	if (judge_restore(vm))
+	/* Whatever keeps the VM from being parked comes after its job. */
+	outcome->clean = vm->is_parking && vm->unmounted && passed_all_on(vm);
+	if (outcome->clean || judge_restore(vm))
 		return;
 	switch (reason_of(vm)) {
 	case KILL_OUTPUT:
@@ -1051,7 +1053,6 @@ static void finish(struct vm *vm)
 {
 	vm->outcome->stdout_bytes = vm->out.total_bytes;
 	vm->outcome->stderr_bytes = vm->err.total_bytes;
-	vm->outcome->parked = vm->is_parked;
 	if (vm->is_parked)
 		leave_parked(vm);
 	else

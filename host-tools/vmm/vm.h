@@ -92,7 +92,6 @@ struct vm_outcome {
 	/* QEMU was ended by somebody else while it was restored or saved: no fault of the template.
 	 */
 	bool killed_from_outside;
-	bool parked;		/* the VM waits for another job */
 	uint64_t private_bytes; /* QEMU's proportional set size at the job's end; RECORD_UNSET */
 	struct vm_times times;
 	struct log console; /* the guest's console, then QEMU's own words */

@@ -128,6 +128,8 @@ result() {
 	says "--spool"
 	run --separate-stderr -2 jobvm node --spool spool --slots 0
 	says "--slots"
+	run --separate-stderr -2 jobvm node --spool spool --warm 1 --start cold
+	says "--start cold"
 	run --separate-stderr -125 jobvm node --spool /proc/missing
 	says "/proc/missing"
 }
@@ -164,10 +166,11 @@ result() {
 	! grep -v suspending node.log
 }
 
-@test "SIGTERM suspends what runs, and the next node goes on with it" {
-	put count -- sh -c 'i=0; while [ $i -lt 40 ]; do i=$((i + 1)); echo $i; sleep 0.1; done'
+# suspend_and_go_on OPTION...
+suspend_and_go_on() {
+	put count -- sh -c 'echo begun; until [ $((i += 1)) -gt 40 ]; do echo $i; sleep 0.1; done'
 	put next -- echo next
-	start_node
+	start_node "$@"
 	until [ "$(jobvm node status --json --spool spool 2>/dev/null | jq -r '.running[0].job')" = count ]; do
 		sleep 0.1
 	done
@@ -176,12 +179,38 @@ result() {
 	[ "$code" -eq 0 ]
 	[ ! -e spool/done/count ]
 	ls spool/run/count.work.state
-	start_node
+	# The spool is what a node knows, wherever it is.
+	mv spool elsewhere
+	mkdir spool
+	mv elsewhere/* spool
+	start_node "$@"
 	done_with count next
 	end_node
-	[ "$(cat spool/done/count/stdout)" = "$(seq 40)" ]
+	[ "$(cat spool/done/count/stdout)" = "$(echo begun && seq 40)" ]
 	[ "$(result .host.suspensions count)" = 1 ]
 	[ -z "$(ls spool/run)" ]
+}
+
+@test "SIGTERM suspends what runs, and the next node goes on with it" {
+	suspend_and_go_on
+}
+
+@test "so it does with --reuse" {
+	suspend_and_go_on --reuse
+}
+
+@test "a job that somebody else suspends goes on at once" {
+	local name=$'caf\xe9'
+	put "$name" -- sh -c 'echo begun; until [ $((i += 1)) -gt 20 ]; do echo $i; sleep 0.1; done'
+	start_node
+	until pid=$(jobvm node status --json --spool spool 2>/dev/null | jq -er '.running[0].pid'); do sleep 0.1; done
+	[ "$(jobvm node status --json --spool spool | jq -r '.running[0].job_hex')" = 636166e9 ]
+	sleep 1.2 # of the job's own time, which nothing outside tells of
+	kill -TERM "$pid"
+	done_with "$name"
+	end_node
+	[ "$(cat "spool/done/$name/stdout")" = "$(echo begun && seq 20)" ]
+	[ "$(result .host.suspensions "$name")" = 1 ]
 }
 
 @test "a VM that waits is for a job of its shape, and any other job runs all the same" {
