@@ -109,7 +109,7 @@ product_src := $(host_src) $(wildcard slurm/*.c) $(plugin_src) $(plugin_room_src
 # Programs that the benchmarks measure.
 bench_src  := $(wildcard bench/*.c)
 bench_programs := $(bench_src:bench/%.c=$B/bench-programs/%)
-c_files    := $(product_src) $(unit_src) $(fuzz_src) $(bench_src) \
+c_files    := $(product_src) $(unit_src) $(fuzz_src) $(bench_src) $(wildcard bench/guest/*.c) \
 	$(wildcard tests/system/guest/*.c tests/system/host/*.c tests/system/preload/*.c) \
 	$(wildcard tests/hostile/*.c)
 h_files    := $(wildcard $(ROOMS:%=%/*.h) host-tools/lazy/plugin/*.h host-tools/lazy/engine/*.h host-tools/vmm/preload/*.h init/*.h tests/unit/*.h \
@@ -118,7 +118,7 @@ man_pages  := $(wildcard docs/man/*.[157])
 
 .PHONY: all unit-tests hostile-tests sanitized-tests fuzz-programs harnesses deps test-deps \
 	fuzz-deps kernel-deps lint-deps kernel image-tuned run test check check-unit check-hostile \
-	check-system check-tuned table1 lint format sanitize fuzz bench-programs install clean
+	check-system check-tuned table1 lint format sanitize fuzz bench-programs bench-paper install clean
 .DELETE_ON_ERROR:
 
 all: $B/jobvm $B/libjobvm-readonly.so $(plugins) $(spank) $B/image/image.json
@@ -344,7 +344,19 @@ $B/hostile/%: tests/hostile/%.c $(hostile_obj) $(library_obj) $B/host.flags
 	$Q$(CC) $(host_cflags) $(CPPFLAGS) $(CFLAGS) $(host_ldflags) $(LDFLAGS) -MMD -MP -o $@ $< \
 		$(hostile_obj) $(library_obj) $(host_libs) -lcmocka
 
-bench-programs: $(bench_programs)
+bench-programs: $(bench_programs) $B/bench-guest/random_reads
+
+# The paper's experiments, to build/bench/paper.
+bench-paper: test-deps kernel-deps
+	$(call install_debs,gnuplot-nox python3)
+	@$(MAKE) --no-print-directory all kernel
+	@$(MAKE) --no-print-directory image-tuned $B/bench-guest/random_reads
+	@bench/paper
+
+$B/bench-guest/%: bench/guest/%.c $B/guest.flags
+	@mkdir -p $(@D)
+	@echo '  CC    $< (guest)'
+	$Q$(MUSL_CC) $(init_cflags) $(init_ldflags) -o $@ $<
 
 $B/bench-programs/%: bench/%.c $(library_obj) $B/host.flags
 	@mkdir -p $(@D)
