@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -68,29 +69,42 @@ static enum worker_word refuse(const struct work *work, const char *why, enum wo
 
 /* --- the job disk --- */
 
+/* What comes from FD until its end, as far as there is room. */
+static void read_words(int fd, char *words, size_t size)
+{
+	char rest[512];
+	size_t length = 0;
+	ssize_t got;
+
+	do {
+		size_t room = size - 1 - length;
+		got = read(fd, room ? words + length : rest, room ? room : sizeof(rest));
+		if (got > 0 && room)
+			length += (size_t)got;
+	} while (got > 0);
+	words[length] = '\0';
+}
+
 /* A submit description is packed as its user would, in a process of its own. */
 static int pack(const struct work *work, struct error *error)
 {
 	char description[PATH_MAX], words[ERROR_TEXT_BYTES / 2];
 	int said[2], status;
-	size_t length = 0;
 
 	spool_path(work->options->spool, SPOOL_RUN, work->name, SPOOL_DESCRIPTION, description);
 	if (pipe2(said, O_CLOEXEC))
 		return error_errno(error, "make a pipe");
 	pid_t child = fork();
 	if (child == 0) {
-		if (chdir(work->options->spool->path) == 0 && dup2(said[1], STDERR_FILENO) >= 0)
-			execl("/proc/self/exe", "jobvm", "pack", "-o", work->disk, description,
-			      (char *)NULL);
+		if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == 0 &&
+		    chdir(work->options->spool->path) == 0 && dup2(said[1], STDERR_FILENO) >= 0)
+			execl("/proc/self/exe", "jobvm", "pack", "--quiet", "-o", work->disk,
+			      description, (char *)NULL);
 		_exit(EXIT_FAILURE);
 	}
 	close(said[1]);
-	for (ssize_t got = 1; child > 0 && got > 0; length += (size_t)(got > 0 ? got : 0)) {
-		got = read(said[0], words + length, sizeof(words) - 1 - length);
-	}
+	read_words(said[0], words, sizeof(words));
 	close(said[0]);
-	words[length] = '\0';
 	if (child < 0 || waitpid(child, &status, 0) < 0)
 		return error_errno(error, "start jobvm pack");
 	return status == 0 ? 0 : error_set(error, "%s", words);
