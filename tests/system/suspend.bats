@@ -168,12 +168,12 @@ no_qemu() {
 	run --separate-stderr -7 jobvm start job.img
 	# It is over, and nobody needs the template.
 	touch -d 2000-01-01 cache/jobvm/templates/*/.
-	touch cache/jobvm/templates/0*
+	touch cache/jobvm/templates/0000000000*
 	mkdir "cache/jobvm/templates/$(printf %064d 1)"
 	local before
-	before=$(ls cache/jobvm/templates | grep -vc ^0)
+	before=$(ls cache/jobvm/templates | grep -vc ^0000000000)
 	jobvm run --request-memory 210M -- true
-	[ "$(ls cache/jobvm/templates | grep -vc ^0)" -eq "$before" ]
+	[ "$(ls cache/jobvm/templates | grep -vc ^0000000000)" -eq "$before" ]
 }
 
 # --- what went by meanwhile ---
