@@ -34,13 +34,16 @@ load helper
 }
 
 @test "10 GB of stdout leave a capped file, and the job goes on" {
+	# The other kernel's pipes need not be as long for that.
+	local mib=10240
+	[ "$image" = "$build/image" ] || mib=1024
 	run --separate-stderr jobvm run -o out --max-stdout 1M -- \
-		sh -c 'dd if=/dev/zero bs=1M count=10240 2>/dev/null; echo end >&2; exit 5' >/dev/null
+		sh -c 'dd if=/dev/zero bs=1M count=$0 2>/dev/null; echo end >&2; exit 5' "$mib" >/dev/null
 	[ "$status" -eq 5 ]
 	says "cut off at 1048576 bytes"
 	[ "$(stat -c %s out/stdout)" -eq 1048576 ]
 	[ "$(cat out/stderr)" = end ]
-	[ "$(report .guest.stdout_bytes)" -eq 10737418240 ]
+	[ "$(report .guest.stdout_bytes)" -eq $((mib << 20)) ]
 	[ "$(report .guest.stdout_truncated)" = true ]
 	# The host's disk held no more than the cap and a little.
 	[ "$(du -sk . | cut -f1)" -lt 4096 ]
