@@ -72,16 +72,16 @@ static enum worker_word refuse(const struct work *work, const char *why, enum wo
 /* What comes from FD until its end, as far as there is room. */
 static void read_words(int fd, char *words, size_t size)
 {
-	char rest[512];
+	char chunk[512];
 	size_t length = 0;
 	ssize_t got;
 
-	do {
+	while ((got = read(fd, chunk, sizeof(chunk))) > 0) {
 		size_t room = size - 1 - length;
-		got = read(fd, room ? words + length : rest, room ? room : sizeof(rest));
-		if (got > 0 && room)
-			length += (size_t)got;
-	} while (got > 0);
+		size_t taken = (size_t)got < room ? (size_t)got : room;
+		memcpy(words + length, chunk, taken);
+		length += taken;
+	}
 	words[length] = '\0';
 }
 
