@@ -399,8 +399,9 @@ fuzz: fuzz-deps
 # The tests are only formatted: what they do to memory on purpose is what linters complain of.
 lint: lint-deps
 	@clang-format --dry-run --Werror $(c_files) $(h_files)
-	@clang-tidy --quiet $(product_src) -- $(filter-out -W%,$(host_cflags)) \
-		$(shell pkg-config --cflags $(PLUGIN_PACKAGES)) 2>/dev/null
+	@printf '%s\n' $(product_src) | xargs -P "$$(nproc)" -n 8 sh -c 'clang-tidy --quiet "$$@" -- \
+		$(filter-out -W%,$(host_cflags)) \
+		$(shell pkg-config --cflags $(PLUGIN_PACKAGES)) 2>/dev/null' clang-tidy
 	@cppcheck --quiet --error-exitcode=1 --std=c11 --enable=warning,performance,portability \
 		--inline-suppr --suppress=missingIncludeSystem -I. $(product_src)
 
