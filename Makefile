@@ -141,7 +141,7 @@ $B/libjobvm-readonly.so: host-tools/vmm/preload/readonly.c host-tools/vmm/preloa
 	$Q$(CC) $(filter-out -fPIE -D_FILE_OFFSET_BITS=64,$(host_cflags)) $(CPPFLAGS) $(CFLAGS) -fPIC -shared -o $@ $<
 
 # Slurm's programs have the functions that its plugins call.
-$B/slurm/spank_jobvm.so: slurm/spank_jobvm.c $B/host.flags
+$B/slurm/spank_jobvm.so: slurm/spank_jobvm.c host-tools/slurm_pipe.h $B/host.flags
 	@mkdir -p $(@D)
 	@echo '  LINK  $@'
 	$Q$(CC) $(filter-out -fPIE -Wmissing-prototypes,$(host_cflags)) $(CPPFLAGS) $(CFLAGS) -fPIC -shared -o $@ $<

@@ -20,7 +20,7 @@
 
 /* So many jobs in a row that jobvm itself could not run mean that the next ones fail as well. */
 #define FAILURES_MAX 3
-/* A job whose worker dies so often is not tried again. */
+/* A job whose worker dies so often ends the node: it is not tried again before somebody looks. */
 #define DEATHS_MAX   3
 
 struct node {
@@ -31,7 +31,7 @@ struct node {
 	struct slots slots;
 	size_t slot_count, warm_count; /* jobs at once; workers that wait for a job */
 	int signal_fd, inotify_fd;
-	bool rescans, drains, aborts;
+	bool rescans, aborts;
 	unsigned failures;		    /* in a row */
 	char died_name[SPOOL_NAME_MAX + 1]; /* the job whose worker died last, */
 	unsigned deaths;		    /* and how often */
@@ -72,16 +72,10 @@ static int next_job(struct node *node, char name[SPOOL_NAME_MAX + 1], struct err
 /* It is tried again, before all others. */
 static int put_back(struct node *node, const char *name, struct error *error)
 {
-	struct spool_queue *resumed = &node->resumed;
-	struct spool_job *jobs = list_room(resumed->jobs, resumed->count, &resumed->capacity,
-					   sizeof(*resumed->jobs));
+	struct spool_job job = {.file = ""};
 
-	if (!jobs)
-		return error_set(error, "out of memory for %zu jobs", resumed->count);
-	resumed->jobs = jobs;
-	snprintf(jobs[resumed->count].name, sizeof(jobs[0].name), "%s", name);
-	resumed->count++;
-	return 0;
+	snprintf(job.name, sizeof(job.name), "%s", name);
+	return spool_queue_add(&node->resumed, &job, error);
 }
 
 /* --- the workers --- */
@@ -102,7 +96,7 @@ static int start_jobs(struct node *node, struct error *error)
 	char name[SPOOL_NAME_MAX + 1];
 	struct slot *slot;
 
-	while (!node->drains && slots_in(&node->slots, SLOT_RUNS) < node->slot_count &&
+	while (!node->status.drains && slots_in(&node->slots, SLOT_RUNS) < node->slot_count &&
 	       (slot = find_worker(node))) {
 		int none = next_job(node, name, error);
 		if (none)
@@ -120,7 +114,7 @@ static int keep_warm(struct node *node, struct error *error)
 {
 	const struct slots *slots = &node->slots;
 
-	while (!node->drains &&
+	while (!node->status.drains &&
 	       slots_in(slots, SLOT_STARTS) + slots_in(slots, SLOT_WAITS) < node->warm_count) {
 		struct slot *slot = slots_find(slots, SLOT_EMPTY);
 		if (!slot)
@@ -153,7 +147,7 @@ static int on_word(struct node *node, struct slot *slot, int word, struct error 
 		return 0;
 	}
 	slot->state = SLOT_WAITS;
-	if (!node->options.reuses || node->drains)
+	if (!node->options.reuses || node->status.drains)
 		slot_dismiss(slot);
 	/* Whoever has waited for its name. */
 	node->rescans = node->rescans || node->queue.held > 0;
@@ -168,7 +162,7 @@ static int on_word(struct node *node, struct slot *slot, int word, struct error 
 	case WORKER_SUSPENDED:
 		/* One that somebody else has told to. */
 		node->status.suspended++;
-		return node->drains ? 0 : put_back(node, slot->name, error);
+		return node->status.drains ? 0 : put_back(node, slot->name, error);
 	case WORKER_AGAIN:
 		return put_back(node, slot->name, error);
 	default:
@@ -182,7 +176,7 @@ static int on_death(struct node *node, const char *name, struct error *error)
 	bool again = strcmp(node->died_name, name) == 0;
 
 	/* One that was told to end, before there was a VM. */
-	if (node->drains)
+	if (node->status.drains)
 		return 0;
 	snprintf(node->died_name, sizeof(node->died_name), "%s", name);
 	node->deaths = again ? node->deaths + 1 : 1;
@@ -205,14 +199,14 @@ static int serve_slot(struct node *node, struct slot *slot, struct error *error)
 	if (before == SLOT_RUNS)
 		return on_death(node, slot->name, error);
 	/* Without an end, as many would be started. */
-	return before == SLOT_STARTS && !node->drains ? on_failure(node, error) : 0;
+	return before == SLOT_STARTS && !node->status.drains ? on_failure(node, error) : 0;
 }
 
 /* --- the end --- */
 
 static void drain(struct node *node)
 {
-	node->drains = node->status.drains = node->status.changed = true;
+	node->status.drains = node->status.changed = true;
 	for (size_t i = 0; i < node->slots.count; i++) {
 		struct slot *slot = &node->slots.items[i];
 		if (slot->state == SLOT_RUNS || slot->state == SLOT_STARTS ||
@@ -227,7 +221,7 @@ static void serve_signal(struct node *node)
 
 	if (read(node->signal_fd, &info, sizeof(info)) != sizeof(info))
 		return;
-	if (node->drains) {
+	if (node->status.drains) {
 		node->aborts = true;
 		return;
 	}
@@ -248,7 +242,7 @@ static void serve_arrivals(struct node *node)
 
 static bool is_over(const struct node *node)
 {
-	if (!node->drains)
+	if (!node->status.drains)
 		return false;
 	return node->aborts || (slots_in(&node->slots, SLOT_EMPTY) == node->slots.count);
 }
@@ -341,7 +335,7 @@ static int run_node(struct node *node, struct error *error)
 	int failed = open_events(node, error) ||
 		     spool_resume(&node->spool, &node->resumed, error) || run_loop(node, error);
 	/* What failed here leaves no job without its state. */
-	if (failed && !node->drains) {
+	if (failed && !node->status.drains) {
 		struct error ignored;
 		drain(node);
 		run_loop(node, &ignored);
@@ -349,21 +343,20 @@ static int run_node(struct node *node, struct error *error)
 	slots_close(&node->slots);
 	spool_queue_free(&node->resumed);
 	spool_queue_free(&node->queue);
-	node->slots.count = node->queue.count = node->resumed.count = 0;
 	node->next = node->next_resumed = 0;
 	node->status.ended = node->status.changed = true;
 	tell_status(node);
 	return failed ? -1 : 0;
 }
 
-static size_t take_count(const char *name, const char *text, size_t least, size_t otherwise)
+static size_t take_count(const char *name, const char *text, size_t otherwise)
 {
 	uint64_t number;
 	struct error error;
 
 	if (!text)
 		return otherwise;
-	if (parse_number(text, least, SLOTS_MAX / 4, &number, &error))
+	if (parse_number(text, 1, SLOTS_MAX / 4, &number, &error))
 		message_usage("node", "option '--%s': %s", name, error.text);
 	return number;
 }
@@ -390,9 +383,9 @@ static int run_command(int argc, char **argv)
 	options_parse(&command_node, argc, argv, options, true, &arguments);
 	if (!spool || arguments.command || arguments.positional.count > 0)
 		message_usage("node", "--spool names the directory of jobs, and nothing else does");
-	node.slot_count = take_count("slots", slots, 1, 1);
+	node.slot_count = take_count("slots", slots, 1);
 	node.options.waits_ready = node.options.reuses || warm;
-	node.warm_count = take_count("warm", warm, 1, 0);
+	node.warm_count = take_count("warm", warm, 0);
 	timeouts_check(&command_node, &node.options.timeouts);
 	suspend_check(&command_node, &node.options.suspend);
 	job_init(&job);

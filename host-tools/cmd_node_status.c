@@ -69,10 +69,12 @@ static int run_status(int argc, char **argv)
 	/* One that was killed could not say so. */
 	if (!runs)
 		json_object_set_new(status, "state", json_string("ended"));
-	if (as_json)
-		json_dumpf(status, stdout, JSON_INDENT(2)), putchar('\n');
-	else
+	if (as_json) {
+		json_dumpf(status, stdout, JSON_INDENT(2));
+		putchar('\n');
+	} else {
 		show(status, runs);
+	}
 	json_decref(status);
 	arguments_free(&arguments);
 	return finish_stdout();

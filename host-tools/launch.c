@@ -69,13 +69,8 @@ static int run(struct vm_options options, struct input_disk *inputs, struct vm_o
 
 /* --- a clone that waits for a job --- */
 
-/* The parked VM's template, and for what it is. */
-static struct {
-	struct template template;
-	char image_sha256[DIGEST_HEX_BYTES];
-	uint64_t memory_bytes, cpus;
-	enum job_accel accel;
-} parked;
+/* The parked VM's, whose key says for what it is. */
+static struct template parked_template;
 
 static void clone_options(struct vm_options *options, const struct template *template)
 {
@@ -90,7 +85,7 @@ void launch_unpark(void)
 	if (vm_parked_jobs() < 0)
 		return;
 	vm_unpark();
-	template_close(&parked.template);
+	template_close(&parked_template);
 }
 
 /* Whether a VM for OPTIONS is a clone; else WHY says why not. */
@@ -114,82 +109,84 @@ int launch_park(const struct vm_options *options, enum job_start start, struct v
 	launch_unpark();
 	if (!wants_clone(options, start, error))
 		return error_prefix(error, "VMs are booted");
-	if (open_template(options, &parked.template, &launch, error))
+	if (open_template(options, &parked_template, &launch, error))
 		return -1;
-	clone_options(&clone, &parked.template);
+	clone_options(&clone, &parked_template);
 	if (vm_park(&clone, outcome, error)) {
-		template_close(&parked.template);
+		template_close(&parked_template);
 		return -1;
 	}
-	snprintf(parked.image_sha256, sizeof(parked.image_sha256), "%s",
-		 options->qemu.image->sha256);
-	parked.memory_bytes = options->qemu.memory_bytes;
-	parked.cpus = options->qemu.cpus;
-	parked.accel = options->qemu.accel;
 	return 0;
 }
 
 static bool parked_fits(const struct vm_options *options)
 {
-	const struct qemu_options *qemu = &options->qemu;
+	const struct template_wish wish = wish_of(options);
+	char key[DIGEST_HEX_BYTES];
+	struct error ignored;
 	struct stat disk;
 
-	if (fstat(qemu->job_disk_fd, &disk) || disk.st_size > (off_t)VM_PARKED_DISK_BYTES)
-		return false;
 	/* What a privileged job does to its guest is for no other; nor the other way round. */
-	return vm_parked_jobs() >= 0 && !qemu->has_input_disk &&
-	       strcmp(qemu->image->sha256, parked.image_sha256) == 0 &&
-	       qemu->memory_bytes == parked.memory_bytes && qemu->cpus == parked.cpus &&
-	       qemu->accel == parked.accel &&
-	       (vm_parked_jobs() == 0 || !options->manifest->privileged);
+	if (vm_parked_jobs() < 0 || (vm_parked_jobs() > 0 && options->manifest->privileged))
+		return false;
+	if (fstat(options->qemu.job_disk_fd, &disk) || disk.st_size > (off_t)VM_PARKED_DISK_BYTES)
+		return false;
+	return template_key(&wish, key, &ignored) == 0 &&
+	       strcmp(key, parked_template.facts.key) == 0;
+}
+
+/* --- clones --- */
+
+/* 0 when the clone of TEMPLATE ran, whatever came of it; else ERROR says why there was none. */
+static int run_from(const struct template *template, struct vm_options clone,
+		    struct input_disk *inputs, struct suspension *suspension,
+		    struct vm_outcome *outcome, struct error *error)
+{
+	clone_options(&clone, template);
+	if (suspension)
+		suspension->template = template;
+	int failed = run(clone, inputs, outcome, error);
+	if (suspension)
+		suspension->template = NULL;
+	if (failed || !outcome->not_restored)
+		return failed;
+	error_set(error, "%s: %s",
+		  clone.from_parked ? "the VM that waited" : "the clone did not come up",
+		  outcome->message);
+	if (!clone.from_parked && !outcome->killed_from_outside)
+		template_reject(template, error->text);
+	return -1;
 }
 
 /* As run_clone, with the VM that waits. */
-static int run_parked(const struct vm_options *options, struct suspension *suspension,
-		      struct vm_outcome *outcome, struct launch *launch, struct error *error)
+static int run_parked(const struct vm_options *options, struct input_disk *inputs,
+		      struct suspension *suspension, struct vm_outcome *outcome,
+		      struct launch *launch, struct error *error)
 {
 	struct vm_options clone = *options;
 
-	clone_options(&clone, &parked.template);
 	clone.from_parked = true;
 	launch->was_parked = true;
 	launch->jobs_before = vm_parked_jobs();
-	name_template(&parked.template, launch);
-	if (suspension)
-		suspension->template = &parked.template;
-	int failed = vm_run(&clone, outcome, error);
-	if (suspension)
-		suspension->template = NULL;
-	if (!failed && outcome->not_restored)
-		failed = error_set(error, "the VM that waited: %s", outcome->message);
+	name_template(&parked_template, launch);
+	int failed = run_from(&parked_template, clone, inputs, suspension, outcome, error);
 	if (vm_parked_jobs() < 0)
-		template_close(&parked.template);
+		template_close(&parked_template);
 	return failed;
 }
 
-/* 0 when the clone ran, whatever came of it; else ERROR says why there was none. */
+/* As run_from, with the template that OPTIONS ask for. */
 static int run_clone(const struct vm_options *options, struct input_disk *inputs,
 		     struct suspension *suspension, struct vm_outcome *outcome,
 		     struct launch *launch, struct error *error)
 {
 	/* Static, for who suspends the VM. */
 	static struct template template;
-	struct vm_options clone = *options;
 
 	if (open_template(options, &template, launch, error))
 		return -1;
 	progress_phase("starting a clone");
-	clone_options(&clone, &template);
-	if (suspension)
-		suspension->template = &template;
-	int failed = run(clone, inputs, outcome, error);
-	if (suspension)
-		suspension->template = NULL;
-	if (!failed && outcome->not_restored) {
-		failed = error_set(error, "the clone did not come up: %s", outcome->message);
-		if (!outcome->killed_from_outside)
-			template_reject(&template, error->text);
-	}
+	int failed = run_from(&template, *options, inputs, suspension, outcome, error);
 	template_close(&template);
 	return failed;
 }
@@ -274,7 +271,8 @@ int launch_vm(const struct vm_options *job_options, struct input_disk *inputs,
 	options.qemu.has_input_disk = inputs->is_fetching;
 	memset(launch, 0, sizeof(*launch));
 	if (start != START_COLD && !(suspension && suspension->state) && parked_fits(&options)) {
-		launch->cloned = run_parked(&options, suspension, outcome, launch, &why) == 0;
+		launch->cloned =
+			run_parked(&options, inputs, suspension, outcome, launch, &why) == 0;
 		if (launch->cloned)
 			return 0;
 		message_warning("%s; another VM is started", why.text);

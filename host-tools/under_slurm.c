@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "host-tools/message.h"
+#include "host-tools/slurm_pipe.h"
 #include "host-tools/values.h"
 
 #define MIB (1024ULL * 1024)

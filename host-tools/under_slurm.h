@@ -12,9 +12,6 @@
  */
 void under_slurm_defaults(struct job *job);
 
-/* The variable with which the plugin (slurm/spank_jobvm.c) names its pipe: DESCRIPTOR:INODE. */
-#define SLURM_PIPE "JOBVM_SLURM_PIPE"
-
 /*
  * Tells the plugin, where there is one, if STATUS is that of a job out of memory, which Slurm then
  * says of its own job. Warns if that fails.

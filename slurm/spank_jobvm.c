@@ -23,6 +23,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "host-tools/slurm_pipe.h"
+
 /* Slurm's own macro has no semicolon; its names are what it looks for. */
 SPANK_PLUGIN(jobvm, 1)
 
@@ -177,7 +179,7 @@ int slurm_spank_user_init(spank_t spank, int argc, char **argv)
 		return ESPANK_SUCCESS;
 	}
 	snprintf(value, sizeof(value), "%d:%" PRIu64, pipe_fds[1], (uint64_t)stat.st_ino);
-	spank_setenv(spank, "JOBVM_SLURM_PIPE", value, 1);
+	spank_setenv(spank, SLURM_PIPE, value, 1);
 	spank_unsetenv(spank, SRUN_OWNS_JOB);
 	return ESPANK_SUCCESS;
 }

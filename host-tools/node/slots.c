@@ -34,6 +34,7 @@ void slots_close(struct slots *slots)
 		close(slots->items[i].socket_fd);
 	}
 	free(slots->items);
+	*slots = (struct slots){.items = NULL};
 }
 
 size_t slots_in(const struct slots *slots, enum slot_state state)

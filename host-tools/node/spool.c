@@ -139,7 +139,7 @@ void spool_queue_free(struct spool_queue *queue)
 	*queue = (struct spool_queue){.jobs = NULL};
 }
 
-static int add(struct spool_queue *queue, const struct spool_job *job, struct error *error)
+int spool_queue_add(struct spool_queue *queue, const struct spool_job *job, struct error *error)
 {
 	struct spool_job *jobs =
 		list_room(queue->jobs, queue->count, &queue->capacity, sizeof(*queue->jobs));
@@ -198,7 +198,7 @@ int spool_scan(const struct spool *spool, struct spool_queue *queue, struct erro
 		if (is_taken(spool, job.name))
 			queue->held++;
 		else
-			failed = add(queue, &job, error);
+			failed = spool_queue_add(queue, &job, error);
 	}
 	closedir(directory);
 	if (queue->count > 0)
@@ -295,7 +295,7 @@ int spool_resume(const struct spool *spool, struct spool_queue *queue, struct er
 		if (cut_suffix(entry->d_name, SPOOL_DISK, job.name) ||
 		    (cut_suffix(entry->d_name, SPOOL_DESCRIPTION, job.name) &&
 		     !exists(spool, SPOOL_RUN, job.name, SPOOL_DISK))) {
-			failed = add(queue, &job, error);
+			failed = spool_queue_add(queue, &job, error);
 		} else if (cut_suffix(entry->d_name, SPOOL_RESULTS, job.name) &&
 			   !is_claimed(spool, job.name)) {
 			drop_work(spool, job.name);

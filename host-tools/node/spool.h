@@ -77,6 +77,8 @@ int spool_resume(const struct spool *spool, struct spool_queue *queue, struct er
 
 /* Fills QUEUE with what has arrived, by priority and then by the time of arrival. */
 int spool_scan(const struct spool *spool, struct spool_queue *queue, struct error *error);
+/* Puts JOB behind all others. */
+int spool_queue_add(struct spool_queue *queue, const struct spool_job *job, struct error *error);
 void spool_queue_free(struct spool_queue *queue);
 
 /* Makes an arrived JOB the node's. 0; 1: it is gone; -1 with ERROR set. */

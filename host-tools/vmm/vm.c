@@ -659,6 +659,106 @@ static void check_deadlines(struct vm *vm)
 		vm_end(vm, vm->outcome->times.first_word == RECORD_UNSET ? KILL_BOOT : KILL_SILENT);
 }
 
+/* --- parking --- */
+
+/* The file in a parked VM's job disk's place, of a single sector (wait_job_disk in init/). */
+#define PARKED_DISK_BYTES 512
+
+/* The numbers of QEMU's sets of descriptors below this are those of its command line. */
+#define FIRST_FILE_NUMBER 1000
+
+/* What stays of a VM from one run to the next; in no use while one runs. */
+static struct {
+	bool is_there;
+	unsigned jobs; /* that it has run */
+	struct qemu qemu;
+	struct qmp qmp;
+	struct tsc_mark tsc_mark;
+	uint64_t file_number; /* of the last file in the job disk's place; 0: that of its start */
+	int disk_fd;	      /* the file of a parked VM; -1: none */
+} parked = {.disk_fd = -1};
+
+int vm_parked_jobs(void)
+{
+	return parked.is_there ? (int)parked.jobs : -1;
+}
+
+static int open_parked_disk(struct error *error)
+{
+	if (parked.disk_fd >= 0)
+		return 0;
+	parked.disk_fd = memfd_create("no job", MFD_CLOEXEC);
+	if (parked.disk_fd < 0 || ftruncate(parked.disk_fd, PARKED_DISK_BYTES))
+		return error_errno(error, "make a parked VM's disk");
+	return 0;
+}
+
+/* DISK_FD takes the place of the job disk that VM has. */
+static void attach(struct vm *vm, int disk_fd)
+{
+	const struct migration_disks disks = {
+		.job_bytes = size_of(disk_fd),
+		.file_number = parked.file_number ? parked.file_number + 1 : FIRST_FILE_NUMBER,
+		.file_before = parked.file_number,
+		.file_fd = disk_fd,
+	};
+
+	parked.file_number = disks.file_number;
+	vm->migrating = true;
+	migration_attach(&vm->migration, &vm->qmp, &disks);
+}
+
+/* Whether the VM is as it was before its job, as far as PID 1 can make it so. */
+static bool can_park(const struct vm *vm)
+{
+	return vm->options->parks && vm->kill_reason == KILL_NONE && !vm->qemu_ended &&
+	       !suspending_holds(vm) && vm->outcome->disk_errors == 0 && !vm->outcome->fatal[0] &&
+	       !vm->options->manifest->privileged;
+}
+
+/* The job is over, and the guest waits to be told what is next. */
+static void park_again(struct vm *vm)
+{
+	vm->outcome->times.vm_ended = vm_elapsed_ms(vm);
+	vm->is_parking = true;
+	attach(vm, parked.disk_fd);
+}
+
+/* A guest that does not get the word gives up. */
+static void leave_parked(struct vm *vm)
+{
+	static const char again[] = CONTROL_AGAIN "\n";
+
+	parked.is_there = true;
+	parked.qemu = vm->qemu;
+	parked.qmp = vm->qmp;
+	if (vm->unmounted && write(vm->qemu.control_fd, again, sizeof(again) - 1) < 0)
+		return;
+}
+
+void vm_unpark(void)
+{
+	if (!parked.is_there)
+		return;
+	parked.is_there = false;
+	kill(parked.qemu.pid, SIGKILL);
+	while (waitpid(parked.qemu.pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	qemu_close(&parked.qemu);
+}
+
+/* As qemu_start, with the QEMU that is there. */
+static void take_parked(struct vm *vm)
+{
+	vm->qemu = parked.qemu;
+	vm->qmp = parked.qmp;
+	vm->tsc_mark = parked.tsc_mark;
+	vm->outcome->times.vmm_ready = 0;
+	vm->has_run_before = parked.jobs++ > 0;
+	parked.is_there = false;
+	attach(vm, vm->options->qemu.job_disk_fd);
+}
+
 /* --- the loop --- */
 
 static void wait_for_events(struct vm *vm)
@@ -711,16 +811,6 @@ static bool is_over(const struct vm *vm)
 	       vm->err.in_fd < 0 && !pump_has_pending(&vm->out) && !pump_has_pending(&vm->err);
 }
 
-/* Whether the VM is as it was before its job, as far as PID 1 can make it so. */
-static bool can_park(const struct vm *vm)
-{
-	return vm->options->parks && vm->kill_reason == KILL_NONE && !vm->qemu_ended &&
-	       !suspending_holds(vm) && vm->outcome->disk_errors == 0 && !vm->outcome->fatal[0] &&
-	       !vm->options->manifest->privileged;
-}
-
-static void park_again(struct vm *vm);
-
 static void run_loop(struct vm *vm)
 {
 	while (!is_over(vm) && !vm->is_parked) {
@@ -735,98 +825,6 @@ static void run_loop(struct vm *vm)
 		else
 			vm_end(vm, KILL_QUIT);
 	}
-}
-
-/* --- parking --- */
-
-/* The file in a parked VM's job disk's place, of a single sector (wait_job_disk in init/). */
-#define PARKED_DISK_BYTES 512
-
-/* The numbers of QEMU's sets of descriptors below this are those of its command line. */
-#define FIRST_FILE_NUMBER 1000
-
-/* What stays of a VM from one run to the next; in no use while one runs. */
-static struct {
-	bool is_there;
-	unsigned jobs; /* that it has run */
-	struct qemu qemu;
-	struct qmp qmp;
-	struct tsc_mark tsc_mark;
-	uint64_t file_number; /* of the last file in the job disk's place; 0: that of its start */
-	int disk_fd;	      /* the file of a parked VM; -1: none */
-} parked = {.disk_fd = -1};
-
-int vm_parked_jobs(void)
-{
-	return parked.is_there ? (int)parked.jobs : -1;
-}
-
-static int open_parked_disk(struct error *error)
-{
-	if (parked.disk_fd >= 0)
-		return 0;
-	parked.disk_fd = memfd_create("no job", MFD_CLOEXEC);
-	if (parked.disk_fd < 0 || ftruncate(parked.disk_fd, PARKED_DISK_BYTES))
-		return error_errno(error, "make a parked VM's disk");
-	return 0;
-}
-
-/* DISK_FD takes the place of the job disk that VM has. */
-static void attach(struct vm *vm, int disk_fd)
-{
-	const struct migration_disks disks = {
-		.job_bytes = size_of(disk_fd),
-		.file_number = parked.file_number ? parked.file_number + 1 : FIRST_FILE_NUMBER,
-		.file_before = parked.file_number,
-		.file_fd = disk_fd,
-	};
-
-	parked.file_number = disks.file_number;
-	vm->migrating = true;
-	migration_attach(&vm->migration, &vm->qmp, &disks);
-}
-
-/* The job is over, and the guest waits to be told what is next. */
-static void park_again(struct vm *vm)
-{
-	vm->outcome->times.vm_ended = vm_elapsed_ms(vm);
-	vm->is_parking = true;
-	attach(vm, parked.disk_fd);
-}
-
-/* A guest that does not get the word gives up. */
-static void leave_parked(struct vm *vm)
-{
-	static const char again[] = CONTROL_AGAIN "\n";
-
-	parked.is_there = true;
-	parked.qemu = vm->qemu;
-	parked.qmp = vm->qmp;
-	if (vm->unmounted && write(vm->qemu.control_fd, again, sizeof(again) - 1) < 0)
-		return;
-}
-
-void vm_unpark(void)
-{
-	if (!parked.is_there)
-		return;
-	parked.is_there = false;
-	kill(parked.qemu.pid, SIGKILL);
-	while (waitpid(parked.qemu.pid, NULL, 0) < 0 && errno == EINTR)
-		;
-	qemu_close(&parked.qemu);
-}
-
-/* As qemu_start, with the QEMU that is there. */
-static void take_parked(struct vm *vm)
-{
-	vm->qemu = parked.qemu;
-	vm->qmp = parked.qmp;
-	vm->tsc_mark = parked.tsc_mark;
-	vm->outcome->times.vmm_ready = 0;
-	vm->has_run_before = parked.jobs++ > 0;
-	parked.is_there = false;
-	attach(vm, vm->options->qemu.job_disk_fd);
 }
 
 /* --- the verdict, where the guest gave none --- */
