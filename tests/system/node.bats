@@ -203,7 +203,9 @@ suspend_and_go_on() {
 	local name=$'caf\xe9'
 	put "$name" -- sh -c 'echo begun; until [ $((i += 1)) -gt 20 ]; do echo $i; sleep 0.1; done'
 	start_node
-	until pid=$(jobvm node status --json --spool spool 2>/dev/null | jq -er '.running[0].pid'); do sleep 0.1; done
+	until pid=$(jobvm node status --json --spool spool 2>/dev/null | jq -r '.running[0].pid // empty') && [ -n "$pid" ]; do
+		sleep 0.1
+	done
 	[ "$(jobvm node status --json --spool spool | jq -r '.running[0].job_hex')" = 636166e9 ]
 	sleep 1.2 # of the job's own time, which nothing outside tells of
 	kill -TERM "$pid"
