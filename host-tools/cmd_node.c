@@ -101,7 +101,7 @@ static int start_jobs(struct node *node, struct error *error)
 		int none = next_job(node, name, error);
 		if (none)
 			return none < 0 ? -1 : 0;
-		if (slot->state == SLOT_EMPTY && slot_start(&node->slots, slot, error))
+		if (slot->state == SLOT_EMPTY && slot_start(&node->slots, slot, false, error))
 			return -1;
 		slot_give(slot, name);
 		node->status.changed = true;
@@ -109,20 +109,44 @@ static int start_jobs(struct node *node, struct error *error)
 	return 0;
 }
 
-/* Keeps as many workers ready as were asked for. */
+static size_t count_waiting(const struct node *node)
+{
+	return node->queue.count - node->next + node->resumed.count - node->next_resumed;
+}
+
+/* One that has not rehearsed, because jobs waited then, gives its place to one that does. */
+static void renew_warm(const struct node *node)
+{
+	for (size_t i = 0; i < node->slots.count; i++) {
+		struct slot *slot = &node->slots.items[i];
+		if (slot->state != SLOT_WAITS || slot->rehearses)
+			continue;
+		slot_dismiss(slot);
+		return;
+	}
+}
+
+/*
+ * Keeps as many workers ready as were asked for. A rehearsal takes as much of a processor as a
+ * small job: while jobs wait, they come first.
+ */
 static int keep_warm(struct node *node, struct error *error)
 {
 	const struct slots *slots = &node->slots;
+	bool is_idle = !node->rescans && count_waiting(node) == 0;
 
 	while (!node->status.drains &&
 	       slots_in(slots, SLOT_STARTS) + slots_in(slots, SLOT_WAITS) < node->warm_count) {
 		struct slot *slot = slots_find(slots, SLOT_EMPTY);
 		if (!slot)
 			return 0;
-		if (slot_start(slots, slot, error))
+		if (slot_start(slots, slot, is_idle, error))
 			return -1;
 		node->status.changed = true;
 	}
+	if (is_idle && !node->options.reuses && !node->status.drains &&
+	    slots_in(slots, SLOT_STARTS) == 0)
+		renew_warm(node);
 	return 0;
 }
 
@@ -277,8 +301,7 @@ static void tell_status(struct node *node)
 
 	if (!node->status.changed)
 		return;
-	node->status.waiting =
-		node->queue.count - node->next + node->resumed.count - node->next_resumed;
+	node->status.waiting = count_waiting(node);
 	node->status.held = node->queue.held;
 	if (node_status_write(&node->spool, &node->status, &node->slots, &error))
 		message_warning("%s", error.text);

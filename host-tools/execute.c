@@ -80,6 +80,7 @@ static struct vm_options vm_options(const struct execution *execution,
 		.boot_timeout_ms = execution->timeouts.boot_ms,
 		.heartbeat_timeout_ms = execution->timeouts.heartbeat_ms,
 		.parks = execution->parks,
+		.is_rehearsal = execution->is_rehearsal,
 		.on_stage = show_stage,
 	};
 
@@ -203,6 +204,7 @@ static json_t *json_launch(const struct launch *launch, bool is_shared)
 
 	if (launch->was_parked) {
 		json_object_set_new(start, "ready_before", json_true());
+		json_object_set_new(start, "rehearsed", json_boolean(launch->was_rehearsed));
 		json_object_set_new(start, "jobs_before", json_integer(launch->jobs_before));
 		json_object_set_new(start, "shared", json_boolean(is_shared));
 	}

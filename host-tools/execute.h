@@ -20,7 +20,8 @@ struct execution {
 	/* The VM that execute_park had ready, where it was that, waits for another job afterwards.
 	 */
 	bool parks;
-	bool recovers; /* after an unclean end the disk's place is taken by a recovered copy */
+	bool is_rehearsal; /* the job is jobvm's own, and makes that VM faster for the next one */
+	bool recovers;	   /* after an unclean end the disk's place is taken by a recovered copy */
 };
 
 /*

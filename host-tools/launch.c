@@ -167,6 +167,7 @@ static int run_parked(const struct vm_options *options, struct input_disk *input
 
 	clone.from_parked = true;
 	launch->was_parked = true;
+	launch->was_rehearsed = vm_parked_rehearsed();
 	launch->jobs_before = vm_parked_jobs();
 	name_template(&parked_template, launch);
 	int failed = run_from(&parked_template, clone, inputs, suspension, outcome, error);

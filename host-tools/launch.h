@@ -13,6 +13,7 @@
 struct launch {
 	bool cloned, resumed;
 	bool was_parked;	 /* the clone was ready before there was a job (launch_park) */
+	bool was_rehearsed;	 /* it has run a job of the host's own */
 	int jobs_before;	 /* that it ran */
 	char template[PATH_MAX]; /* the directory of the clone's template; or "" */
 	bool template_made;	 /* for it, just now */

@@ -55,7 +55,7 @@ struct slot *slots_find(const struct slots *slots, enum slot_state state)
 }
 
 /* A terminal's signals are for the node, which tells its workers. Others' sockets are not ours. */
-static void become_worker(const struct slots *slots, int socket_fd, pid_t parent)
+static void become_worker(const struct slots *slots, bool rehearses, int socket_fd, pid_t parent)
 {
 	static const int ignored[] = {SIGINT, SIGQUIT, SIGHUP};
 	sigset_t none;
@@ -70,11 +70,11 @@ static void become_worker(const struct slots *slots, int socket_fd, pid_t parent
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	/* The signal is not sent for a parent that died before it was asked for. */
 	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) == 0 && getppid() == parent)
-		worker_main(slots->options, socket_fd);
+		worker_main(slots->options, rehearses, socket_fd);
 	_exit(EXIT_FAILURE);
 }
 
-int slot_start(const struct slots *slots, struct slot *slot, struct error *error)
+int slot_start(const struct slots *slots, struct slot *slot, bool rehearses, struct error *error)
 {
 	pid_t parent = getpid();
 	int ends[2];
@@ -85,15 +85,18 @@ int slot_start(const struct slots *slots, struct slot *slot, struct error *error
 	pid_t pid = fork();
 	if (pid == 0) {
 		close(ends[0]);
-		become_worker(slots, ends[1], parent);
+		become_worker(slots, rehearses, ends[1], parent);
 	}
 	close(ends[1]);
 	if (pid < 0) {
 		close(ends[0]);
 		return error_errno(error, "start a worker");
 	}
-	*slot = (struct slot){
-		.state = SLOT_STARTS, .pid = pid, .socket_fd = ends[0], .since = time(NULL)};
+	*slot = (struct slot){.state = SLOT_STARTS,
+			      .pid = pid,
+			      .socket_fd = ends[0],
+			      .since = time(NULL),
+			      .rehearses = rehearses};
 	return 0;
 }
 

@@ -22,6 +22,7 @@ struct slot {
 	int socket_fd;
 	char name[SPOOL_NAME_MAX + 1]; /* of the job that it runs, or is to run */
 	time_t since;
+	bool rehearses; /* its VM has, or is to */
 };
 
 struct slots {
@@ -39,8 +40,8 @@ size_t slots_in(const struct slots *slots, enum slot_state state);
 /* The first one in STATE; NULL: there is none. */
 struct slot *slots_find(const struct slots *slots, enum slot_state state);
 
-/* Starts a worker in the empty SLOT. -1 with ERROR set. */
-int slot_start(const struct slots *slots, struct slot *slot, struct error *error);
+/* Starts a worker in the empty SLOT, which REHEARSES (worker.h). -1 with ERROR set. */
+int slot_start(const struct slots *slots, struct slot *slot, bool rehearses, struct error *error);
 /* Gives a worker that waits, or starts, its job. */
 void slot_give(struct slot *slot, const char *name);
 /* It gets no other job, and ends. */

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -269,21 +270,86 @@ static void say(int socket_fd, enum worker_word word)
 		exit(EXIT_FAILURE);
 }
 
+static bool has_job(int socket_fd)
+{
+	struct pollfd job = {.fd = socket_fd, .events = POLLIN};
+
+	return poll(&job, 1, 0) > 0;
+}
+
+/* A job that does nothing, in a VM like those of OPTIONS. */
+static int pack_rehearsal(const struct worker_options *options, struct job *job,
+			  struct packed *packed, struct error *error)
+{
+	const struct job *shape = options->job;
+
+	job_init(job);
+	strings_add(&job->arguments, "true");
+	job->image_path = shape->image_path ? memory_or_exit(strdup(shape->image_path)) : NULL;
+	job->accel = shape->accel;
+	job->start = shape->start;
+	job->manifest.memory_limit_bytes = shape->manifest.memory_limit_bytes;
+	job->manifest.cpus = shape->manifest.cpus;
+	if (job_finish(job, error) || pack_job(job, NULL, NULL, packed, error)) {
+		job_free(job);
+		return -1;
+	}
+	return 0;
+}
+
+/*
+ * What every job needs is then in the guest's memory, and its kernel's code is translated. The VM
+ * is left as another job would leave it.
+ */
+static int rehearse(const struct worker_options *options, struct error *error)
+{
+	static struct disk disk;
+	struct report report = {.has_run = false};
+	struct packed packed;
+	struct job job;
+
+	if (pack_rehearsal(options, &job, &packed, error))
+		return -1;
+	const struct execution execution = {
+		.job = &job,
+		.disk_fd = packed.fd,
+		.disk_name = "the rehearsal's job disk",
+		.stdout_to_file = true,
+		.stderr_to_file = true,
+		.timeouts = options->timeouts,
+		.parks = true,
+		.is_rehearsal = true,
+	};
+	memset(&disk, 0, sizeof(disk));
+	int failed = execute(&execution, &job.manifest, &report, &disk, error);
+	report_free(&report);
+	disk_close(&disk);
+	pack_discard(&packed);
+	job_free(&job);
+	if (execute_cancelled())
+		exit(EXIT_SUCCESS);
+	return failed;
+}
+
 /* A VM that waits is a matter of speed: without it the job's own is started. */
-static void get_ready(const struct worker_options *options)
+static void get_ready(const struct worker_options *options, bool rehearses, int socket_fd)
 {
 	struct error error;
 
-	if (options->waits_ready && execute_park(options->job, &options->timeouts, &error))
+	if (!options->waits_ready)
+		return;
+	if (execute_park(options->job, &options->timeouts, &error))
 		message_warning("no VM waits for jobs: %s", error.text);
+	else if (rehearses && !has_job(socket_fd) && rehearse(options, &error))
+		message_warning("the VM that waits has not rehearsed: %s", error.text);
 }
 
-void worker_main(const struct worker_options *options, int socket_fd)
+void worker_main(const struct worker_options *options, bool rehearses, int socket_fd)
 {
 	char name[SPOOL_NAME_MAX + 1];
 
 	suspend_catch();
-	get_ready(options);
+	get_ready(options, rehearses, socket_fd);
 	say(socket_fd, WORKER_READY);
 	for (;;) {
 		ssize_t length = recv(socket_fd, name, sizeof(name) - 1, 0);

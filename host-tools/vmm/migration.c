@@ -63,6 +63,8 @@ static const struct migration_step save_steps[] = {
 		.command = NULL                                                                    \
 	}
 
+static const struct migration_step pause_steps[] = {{.command = "stop", .arguments = "{}"},
+						    {.command = NULL}};
 static const struct migration_step load_steps[] = {LOAD_STEPS, {.command = NULL}};
 static const struct migration_step restore_steps[] = {LOAD_STEPS, RUN_STEPS};
 
@@ -158,6 +160,12 @@ void migration_attach(struct migration *migration, struct qmp *qmp,
 {
 	*migration = (struct migration){.disks = *disks};
 	begin(migration, attach_steps, qmp, disks->file_fd);
+}
+
+void migration_pause(struct migration *migration, struct qmp *qmp)
+{
+	*migration = (struct migration){.done = false};
+	begin(migration, pause_steps, qmp, -1);
 }
 
 static bool is_over(const struct migration *migration)

@@ -50,6 +50,9 @@ void migration_restore(struct migration *migration, struct qmp *qmp, int state_f
 /* The first part of that: the VM stands still, and knows nothing of its disks. */
 void migration_load(struct migration *migration, struct qmp *qmp, int state_fd);
 
+/* A VM that was loaded and has run stands still again. */
+void migration_pause(struct migration *migration, struct qmp *qmp);
+
 /*
  * The last part of it, for a VM that was loaded or that waits for another job disk: its disks
  * become DISKS, and it runs.

@@ -149,6 +149,26 @@ static void on_restored(struct vm *vm)
 		send_hello(vm);
 }
 
+/* A guest that does not get the word gives up. */
+static void tell_again(const struct vm *vm)
+{
+	static const char again[] = CONTROL_AGAIN "\n";
+
+	if (write(vm->qemu.control_fd, again, sizeof(again) - 1) < 0)
+		return;
+}
+
+/*
+ * A VM that has run its job waits for the next. After a rehearsal there is time: it makes itself
+ * ready, and then stands still.
+ */
+static void on_parking(struct vm *vm)
+{
+	vm->is_parked = vm->is_ready || !vm->options->is_rehearsal;
+	if (vm->unmounted && !vm->is_ready)
+		tell_again(vm);
+}
+
 static void follow_migration(struct vm *vm)
 {
 	const struct migration *migration = &vm->migration;
@@ -157,8 +177,8 @@ static void follow_migration(struct vm *vm)
 		suspending_on_saved(vm);
 	} else if (migration->problem[0]) {
 		vm_end(vm, KILL_RESTORE);
-	} else if (vm->is_parking) {
-		vm->is_parked = migration->done;
+	} else if (vm->is_parking && migration->done) {
+		on_parking(vm);
 	} else if (migration->done && vm->options->qemu.start == QEMU_SAVE) {
 		vm->outcome->saved = true;
 		vm_end(vm, KILL_QUIT);
@@ -208,7 +228,12 @@ static void on_qmp_reply(void *context, const char *error)
 /* The guest waits for its hello, which is for when it has its disk. */
 static void on_ready(struct vm *vm)
 {
-	if (vm->has_run_before && vm->outcome->times.restored == RECORD_UNSET) {
+	if (vm->is_parking) {
+		if (!vm->options->is_rehearsal || !vm->migration.done)
+			return;
+		vm->is_ready = true;
+		migration_pause(&vm->migration, &vm->qmp);
+	} else if (vm->has_run_before && vm->outcome->times.restored == RECORD_UNSET) {
 		vm->is_ready = true;
 	} else if (vm->options->qemu.start != QEMU_SAVE) {
 		send_hello(vm);
@@ -671,6 +696,8 @@ static void check_deadlines(struct vm *vm)
 static struct {
 	bool is_there;
 	unsigned jobs; /* that it has run */
+	bool rehearsed;
+	bool is_ready; /* it has said so, after those */
 	struct qemu qemu;
 	struct qmp qmp;
 	struct tsc_mark tsc_mark;
@@ -681,6 +708,11 @@ static struct {
 int vm_parked_jobs(void)
 {
 	return parked.is_there ? (int)parked.jobs : -1;
+}
+
+bool vm_parked_rehearsed(void)
+{
+	return parked.is_there && parked.rehearsed;
 }
 
 static int open_parked_disk(struct error *error)
@@ -721,19 +753,16 @@ static void park_again(struct vm *vm)
 {
 	vm->outcome->times.vm_ended = vm_elapsed_ms(vm);
 	vm->is_parking = true;
+	vm->is_ready = false;
 	attach(vm, parked.disk_fd);
 }
 
-/* A guest that does not get the word gives up. */
-static void leave_parked(struct vm *vm)
+static void leave_parked(const struct vm *vm)
 {
-	static const char again[] = CONTROL_AGAIN "\n";
-
 	parked.is_there = true;
 	parked.qemu = vm->qemu;
 	parked.qmp = vm->qmp;
-	if (vm->unmounted && write(vm->qemu.control_fd, again, sizeof(again) - 1) < 0)
-		return;
+	parked.is_ready = vm->is_ready;
 }
 
 void vm_unpark(void)
@@ -754,7 +783,12 @@ static void take_parked(struct vm *vm)
 	vm->qmp = parked.qmp;
 	vm->tsc_mark = parked.tsc_mark;
 	vm->outcome->times.vmm_ready = 0;
-	vm->has_run_before = parked.jobs++ > 0;
+	vm->has_run_before = parked.jobs > 0 || parked.rehearsed;
+	vm->is_ready = parked.is_ready;
+	if (vm->options->is_rehearsal)
+		parked.rehearsed = true;
+	else
+		parked.jobs++;
 	parked.is_there = false;
 	attach(vm, vm->options->qemu.job_disk_fd);
 }
@@ -1092,6 +1126,7 @@ int vm_park(const struct vm_options *job_options, struct vm_outcome *outcome, st
 	vm.is_parking = true;
 	suspending_init(&vm);
 	parked.jobs = 0;
+	parked.rehearsed = parked.is_ready = false;
 	parked.file_number = 0;
 	parked.tsc_mark = vm.tsc_mark;
 	if (start_qemu(&vm, error))

@@ -49,6 +49,7 @@ struct vm_options {
 	bool stop_at_first_word;	 /* for a probe: whether it boots at all */
 	bool from_parked;		 /* the VM is the parked one (vm_park) */
 	bool parks;			 /* the VM was parked, and is to be again after its job */
+	bool is_rehearsal;		 /* the job is the host's own, and counts as none */
 	/* A template's or a suspended VM's, where qemu.start says that it is saved or restored. */
 	int state_fd;
 	uint64_t input_disk_bytes; /* of the input disk, where there is one */
@@ -117,6 +118,8 @@ int vm_run(const struct vm_options *options, struct vm_outcome *outcome, struct 
 int vm_park(const struct vm_options *options, struct vm_outcome *outcome, struct error *error);
 /* How many jobs the parked VM has run; -1: there is none. */
 int vm_parked_jobs(void);
+/* Whether it has run a rehearsal. */
+bool vm_parked_rehearsed(void);
 /* Ends the parked VM, where there is one. */
 void vm_unpark(void);
 

@@ -215,6 +215,9 @@ suspend_and_go_on() {
 	[ "$(result .host.suspensions "$name")" = 1 ]
 }
 
+# look: what a job can see that another could have left.
+look='ls -A /tmp /var/tmp /dev/shm /dev/mqueue /run /root . 2>&1; ps | sed 1d | grep -cv "ps\|sed\|grep\|sh"; cat /proc/sysvipc/*; cat /proc/mounts; hostname; cat /proc/sys/kernel/random/uuid >/dev/null; cat /sys/fs/cgroup/cgroup.events; ls /etc /home; cat /etc/passwd'
+
 @test "a VM that waits is for a job of its shape, and any other job runs all the same" {
 	mkdir spool
 	start_node --warm 1
@@ -227,6 +230,8 @@ suspend_and_go_on() {
 	mv spool/new/.other spool/new/other.img
 	done_with fits-too other
 	[ "$(result .host.start.ready_before fits)" = true ]
+	[ "$(result .host.start.rehearsed fits)" = true ]
+	[ "$(result .host.start.jobs_before fits)" = 0 ]
 	[ "$(result .host.start.ready_before other)" = null ]
 	[ "$(cat spool/done/other/stdout)" = other ]
 	[ "$(head -n 1 spool/done/fits/stdout)" != "$(cat spool/done/fits-too/stdout)" ]
@@ -235,6 +240,31 @@ suspend_and_go_on() {
 	[ "$late" -ge -1 ]
 	[ "$late" -le 5 ]
 	end_node
+}
+
+@test "a job in a VM that waits finds nothing of its rehearsal" {
+	mkdir spool
+	start_node --warm 1
+	until [ "$(jobvm node status --json --spool spool 2>/dev/null | jq .ready)" = 1 ]; do sleep 0.1; done
+	put job --user root -- sh -c "$look; find / -xdev | sort"
+	done_with job
+	end_node
+	[ "$(result .host.start.rehearsed job)" = true ]
+	jobvm run --quiet --request-memory 64M --user root -- sh -c "$look; find / -xdev | sort" >fresh
+	diff fresh spool/done/job/stdout
+}
+
+@test "while jobs wait, no VM rehearses; those that wait for jobs have" {
+	local i
+	for i in 1 2 3 4 5 6; do put "$i" -- true; done
+	start_node --warm 1
+	done_with 1 2 3 4 5 6
+	[ "$(result '.host.start.rehearsed // false' 3)" = false ]
+	until [ "$(jobvm node status --json --spool spool | jq .ready)" = 1 ]; do sleep 0.1; done
+	put 7 -- true
+	done_with 7
+	end_node
+	[ "$(for i in 1 2 3 4 5 6 7; do result .status "$i"; done | sort -u)" = completed ]
 }
 
 @test "a waiting VM that is lost is no job's end" {
@@ -249,9 +279,6 @@ suspend_and_go_on() {
 	end_node
 	grep -q 'another VM is started' node.log
 }
-
-# look: what a job can see that another could have left.
-look='ls -A /tmp /var/tmp /dev/shm /dev/mqueue /run /root . 2>&1; ps | sed 1d | grep -cv "ps\|sed\|grep\|sh"; cat /proc/sysvipc/*; cat /proc/mounts; hostname; cat /proc/sys/kernel/random/uuid >/dev/null; cat /sys/fs/cgroup/cgroup.events; ls /etc /home; cat /etc/passwd'
 
 @test "with --reuse a job finds nothing that the one before it has left" {
 	local leave='for d in /tmp /var/tmp /dev/shm /run /etc /home .; do mkdir -p $d/left; echo secret-$1 >$d/left/file; done
