@@ -9,6 +9,7 @@
 #include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -164,12 +165,37 @@ void confine_network(void)
 		return;
 }
 
+/* Root of a user namespace that has no other user is the user who made it (user_namespaces(7)). */
+static bool is_lone_root(void)
+{
+	unsigned inside, outside, count, ranges = 0;
+	FILE *file = fopen("/proc/self/uid_map", "re");
+
+	while (file && fscanf(file, "%u %u %u", &inside, &outside, &count) == 3)
+		ranges += count == 1 ? 1 : 2;
+	if (file)
+		fclose(file);
+	return ranges == 1;
+}
+
+static int set_capabilities(uint32_t kept)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3] = {
+		{.effective = kept, .permitted = kept}};
+
+	return (int)syscall(SYS_capset, &header, sets);
+}
+
 int confine_user(gid_t gid)
 {
 	uid_t uid = FIRST_UID + (uid_t)getpid() % UID_COUNT;
 
 	if (geteuid() != 0)
 		return 0;
+	/* As for any ordinary user; no_new_privs keeps root from getting them back by execve(2). */
+	if (is_lone_root())
+		return set_capabilities(0);
 	if (setgroups(gid ? 1 : 0, &gid))
 		return -1;
 	if (setresgid(uid, uid, uid) == 0 && setresuid(uid, uid, uid) == 0)
@@ -181,13 +207,7 @@ int confine_user(gid_t gid)
 
 int confine_capabilities(void)
 {
-	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-	struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3] = {{0}};
-
-	if (geteuid() != 0)
-		return 0;
-	sets[0].effective = sets[0].permitted = 1U << CAP_DAC_OVERRIDE | 1U << CAP_FOWNER;
-	return (int)syscall(SYS_capset, &header, sets);
+	return geteuid() == 0 ? set_capabilities(1U << CAP_DAC_OVERRIDE | 1U << CAP_FOWNER) : 0;
 }
 
 /* --- system calls --- */

@@ -57,6 +57,25 @@ attempts() {
 	prints $'3\n3\n7'
 }
 
+@test "root of a user's own namespace runs jobs, and QEMU has none of its rights" {
+	needs_root "to become an ordinary user"
+	own_qemu
+	mkfifo live
+	setpriv --reuid 65534 --regid 65534 --clear-groups env --default-signal=INT TMPDIR=/var/tmp \
+		unshare --user --map-root-user "$build/jobvm" run -- sh -c 'echo up; sleep 100000' \
+		>live 2>stderr &
+	jobvm_pid=$!
+	exec 7<live
+	read -r -u 7 first_line
+	cat "/proc/$(own_qemu_pid)/status" >status
+	kill -INT "$jobvm_pid"
+	end_job
+	[ "$first_line" = up ]
+	grep -qP '^NoNewPrivs:\t1$' status
+	grep -qP '^CapEff:\t0+$' status
+	grep -qP '^CapPrm:\t0+$' status
+}
+
 @test "QEMU runs without privileges, filtered, and with the descriptors that it needs" {
 	own_qemu
 	start_job -- sh -c 'echo up; sleep 100000'
