@@ -31,7 +31,8 @@ struct node {
 	struct slots slots;
 	size_t slot_count, warm_count; /* jobs at once; workers that wait for a job */
 	int signal_fd, inotify_fd;
-	bool rescans, aborts;
+	struct spool_queue cancels;
+	bool rescans, has_cancels, aborts;
 	unsigned failures;		    /* in a row */
 	char died_name[SPOOL_NAME_MAX + 1]; /* the job whose worker died last, */
 	unsigned deaths;		    /* and how often */
@@ -226,6 +227,37 @@ static int serve_slot(struct node *node, struct slot *slot, struct error *error)
 	return before == SLOT_STARTS && !node->status.drains ? on_failure(node, error) : 0;
 }
 
+/* --- cancelling --- */
+
+static struct slot *find_running(const struct node *node, const char *name)
+{
+	for (size_t i = 0; i < node->slots.count; i++) {
+		struct slot *slot = &node->slots.items[i];
+		if (slot->state == SLOT_RUNS && strcmp(slot->name, name) == 0)
+			return slot;
+	}
+	return NULL;
+}
+
+/* A job that waits to go on is cancelled when it does. */
+static int serve_cancels(struct node *node, struct error *error)
+{
+	if (!node->has_cancels)
+		return 0;
+	if (spool_cancels(&node->spool, &node->cancels, error))
+		return -1;
+	node->has_cancels = node->cancels.count > 0;
+	for (size_t i = 0; i < node->cancels.count; i++) {
+		const char *name = node->cancels.jobs[i].name;
+		const struct slot *slot = find_running(node, name);
+		if (!slot)
+			continue;
+		kill(slot->pid, SIGINT);
+		spool_end_cancel(&node->spool, name);
+	}
+	return 0;
+}
+
 /* --- the end --- */
 
 static void drain(struct node *node)
@@ -256,9 +288,16 @@ static void serve_signal(struct node *node)
 static void serve_arrivals(struct node *node)
 {
 	char events[4096] __attribute__((aligned(8)));
+	ssize_t length;
 
-	while (read(node->inotify_fd, events, sizeof(events)) > 0)
-		;
+	while ((length = read(node->inotify_fd, events, sizeof(events))) > 0) {
+		const struct inotify_event *event;
+		for (char *at = events; at < events + length; at += sizeof(*event) + event->len) {
+			event = (const void *)at;
+			if (event->len > 0 && spool_is_cancel(event->name))
+				node->has_cancels = true;
+		}
+	}
 	node->rescans = true;
 }
 
@@ -311,7 +350,7 @@ static void tell_status(struct node *node)
 static int run_loop(struct node *node, struct error *error)
 {
 	while (!is_over(node)) {
-		if (start_jobs(node, error) || keep_warm(node, error))
+		if (start_jobs(node, error) || keep_warm(node, error) || serve_cancels(node, error))
 			return -1;
 		tell_status(node);
 		if (serve(node, error))
@@ -353,7 +392,7 @@ static int run_node(struct node *node, struct error *error)
 
 	if (slots_open(&node->slots, workers, &node->options, error))
 		return -1;
-	node->rescans = node->status.changed = true;
+	node->rescans = node->has_cancels = node->status.changed = true;
 	node->status.slots = node->slot_count;
 	int failed = open_events(node, error) ||
 		     spool_resume(&node->spool, &node->resumed, error) || run_loop(node, error);
@@ -366,6 +405,7 @@ static int run_node(struct node *node, struct error *error)
 	slots_close(&node->slots);
 	spool_queue_free(&node->resumed);
 	spool_queue_free(&node->queue);
+	spool_queue_free(&node->cancels);
 	node->next = node->next_resumed = 0;
 	node->status.ended = node->status.changed = true;
 	tell_status(node);

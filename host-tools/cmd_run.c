@@ -13,6 +13,7 @@
 #include "host-tools/lazy/input_disk.h"
 #include "host-tools/merge.h"
 #include "host-tools/message.h"
+#include "host-tools/node/client.h"
 #include "host-tools/options.h"
 #include "host-tools/pack.h"
 #include "host-tools/request.h"
@@ -27,9 +28,11 @@ struct run {
 	struct merge merge;
 	const char *sign_key;
 	struct signer *signer;
+	const char *spool; /* of the node that runs the jobs; NULL: they run here */
 	bool verbose, usage;
-	bool suspended;		/* the last job was: those after it wait for it */
-	bool collect_cancelled; /* by a signal while results were collected */
+	bool suspended;	 /* the last job was: those after it wait for it */
+	bool keeps_disk; /* the last job's changes could not be merged, or were not to be */
+	bool cancelled;	 /* by a signal while a node had the job, or results were collected */
 	struct timeouts timeouts;
 	struct suspend_options suspend;
 	struct suspension suspension; /* of the job that runs */
@@ -96,44 +99,45 @@ static struct collect_places places_of(const struct run *run, const struct job *
  * Gives the job disk a name where it was made, with the notes that `collect` needs: what was not
  * merged is not lost.
  */
-static void keep_disk(const struct run *run, const struct packed *packed,
-		      const struct report *report)
+static bool publish_disk(const struct packed *packed, const struct report *report,
+			 char path[PATH_MAX])
 {
-	bool failed = report->merged.status != MERGED_PLANNED;
-	char path[PATH_MAX];
 	struct error error;
 
-	snprintf(path, sizeof(path), "%.4000s/jobvm-%s.img", pack_scratch_directory(),
-		 packed->job_id);
+	snprintf(path, PATH_MAX, "%.4000s/jobvm-%s.img", pack_scratch_directory(), packed->job_id);
 	int inputs_fd = report->disk && report->disk->has_inputs ? report->disk->inputs_fd : -1;
 	if (sidefile_write(path, report->host, inputs_fd, &error)) {
 		message_error("the job disk is lost: %s", error.text);
-		return;
+		return false;
 	}
 	if (pack_publish(packed, path, &error)) {
 		sidefile_remove(path);
 		message_error("the job disk is lost: %s", error.text);
-		return;
+		return false;
 	}
-	(failed ? message_error
-		: message_note)("the job disk is kept: 'jobvm collect --merge %s %s' merges it",
-				run->merge.directory, path);
+	return true;
 }
 
-static void merge(const struct run *run, struct report *report, const struct packed *packed)
+static void say_kept(const struct run *run, const struct report *report, const char *path)
+{
+	(report->merged.status == MERGED_PLANNED ? message_note : message_error)(
+		"the job disk is kept: 'jobvm collect --merge %s %s' merges it",
+		run->merge.directory, path);
+}
+
+/* Whether the disk is still wanted where it is. */
+static bool merge(struct run *run, struct report *report)
 {
 	struct error error;
 	int failed = merge_results(report, &run->merge, &error);
 
 	merged_say(&report->merged);
-	if (report->disk && report->disk->has_changes &&
-	    (failed || report->merged.status == MERGED_PLANNED))
-		keep_disk(run, packed, report);
+	return report->disk && report->disk->has_changes &&
+	       (failed || report->merged.status == MERGED_PLANNED);
 }
 
 /* After the VM's end: results to where they belong, words to the user, the exit code. */
-static int finish(struct run *run, const struct job *job, struct report *report,
-		  const struct packed *packed)
+static int finish(struct run *run, const struct job *job, struct report *report)
 {
 	struct collect_places places = places_of(run, job);
 	struct error error;
@@ -143,14 +147,14 @@ static int finish(struct run *run, const struct job *job, struct report *report,
 	if (!execute_output_closed())
 		report_say(report);
 	if (run->merge.directory)
-		merge(run, report, packed);
+		run->keeps_disk = merge(run, report);
 	else if (!places.outputs_below)
 		say_left_behind(report);
 	if (keeps_results(run, job) &&
 	    collect_results(report, &places, vm_failed || run->verbose ? execute_console() : NULL,
 			    &error))
 		message_error("collecting the results: %s", error.text);
-	run->collect_cancelled = report->collect_signal != 0 || report->merged.signal != 0;
+	run->cancelled = report->collect_signal != 0 || report->merged.signal != 0;
 	if (run->verbose || run->usage) {
 		fprintf(stderr, "jobvm: %s: ", job_status_words[report->status]);
 		report_show_usage(report, stderr);
@@ -183,18 +187,16 @@ static int find_suspended(struct run *run, const struct job *job, struct packed 
 	return 0;
 }
 
-static int pack(const struct run *run, struct job *job, struct packed *packed, struct error *error)
+/* As pack_job does. */
+static int pack(const struct run *run, struct job *job, const char *path, struct packed *packed,
+		struct error *error)
 {
 	struct collect_places places = places_of(run, job);
 	const struct pack_options options = {.without_inputs = input_disk_has_inputs(job)};
-	char name[PATH_MAX];
 
 	progress_phase("packing");
-	/* Only the directory of that name counts: a disk that may be kept must be able to get one.
-	 */
-	snprintf(name, sizeof(name), "%.4000s/job.img", pack_scratch_directory());
 	int failed = (keeps_results(run, job) && collect_check_places(&places, error)) ||
-		     pack_job(job, run->merge.directory ? name : NULL, &options, packed, error);
+		     pack_job(job, path, &options, packed, error);
 	progress_clear();
 	return failed;
 }
@@ -220,30 +222,110 @@ static int say_suspended(struct run *run)
 	return EXIT_JOB_SUSPENDED;
 }
 
+/* What the job itself did wrong: max_retries is for that. */
+static bool wants_again(const struct report *report, bool is_last)
+{
+	return !is_last && report->status == STATUS_COMPLETED && !report_job_succeeded(report);
+}
+
+/* The exit code of an attempt that had an end; what is made AGAIN leaves nothing else. */
+static int end_attempt(struct run *run, struct job *job, struct report *report, bool again)
+{
+	struct error error;
+
+	run->keeps_disk = false;
+	if (again)
+		return report->exit_code;
+	int exit_code = finish(run, job, report);
+	under_slurm_tell(report->status);
+	if (eventlog_terminated(job, report, &error)) {
+		message_error("%s", error.text);
+		exit_code = EXIT_JOBVM_FAILED;
+	}
+	return exit_code;
+}
+
 /* As the job's end was: the exit code, and whether it is made AGAIN. */
 static int conclude(struct run *run, struct job *job, struct report *report,
 		    const struct packed *packed, bool is_last, bool *again)
 {
 	struct suspension *suspension = &run->suspension;
+	char path[PATH_MAX];
 	struct error error;
 
 	if (report->status == STATUS_SUSPENDED)
 		return say_suspended(run);
-	/* What the job itself did wrong: max_retries is for that. */
-	*again = !is_last && report->status == STATUS_COMPLETED && !report_job_succeeded(report);
-	int exit_code = *again ? report->exit_code : finish(run, job, report, packed);
-	if (!*again)
-		under_slurm_tell(report->status);
-	if (!*again && eventlog_terminated(job, report, &error)) {
-		message_error("%s", error.text);
-		exit_code = EXIT_JOBVM_FAILED;
-	}
+	*again = wants_again(report, is_last);
+	int exit_code = end_attempt(run, job, report, *again);
+	if (run->keeps_disk && publish_disk(packed, report, path))
+		say_kept(run, report, path);
 	if (suspension_is_kept(suspension, report->status)) {
 		message_note("%s is kept; the same command goes on from there", suspension->path);
 	} else if (suspension_end(suspension, false, &error)) {
 		message_error("%s", error.text);
 		exit_code = EXIT_JOBVM_FAILED;
 	}
+	return exit_code;
+}
+
+/* A disk that may be kept must be able to get a name where it is packed. */
+static int pack_here(const struct run *run, struct job *job, struct packed *packed,
+		     struct error *error)
+{
+	char path[PATH_MAX];
+
+	snprintf(path, sizeof(path), "%.4000s/job.img", pack_scratch_directory());
+	return pack(run, job, run->merge.directory ? path : NULL, packed, error);
+}
+
+/* What the job wrote comes at its end: nothing of it was passed through while it ran. */
+static void pass_on(const struct job *job, const struct report *report)
+{
+	const int fds[2] = {job->stdout_path ? -1 : STDOUT_FILENO,
+			    job->stderr_path ? -1 : STDERR_FILENO};
+	struct error error;
+
+	if (client_pass_on(report, fds, &error))
+		message_warning("%s", error.text);
+}
+
+/* As run_once, by a node. */
+static int run_by_node(struct run *run, struct job *job, bool is_last, bool *again)
+{
+	static struct disk disk;
+	struct report report = {.has_run = false};
+	char path[PATH_MAX];
+	struct client client;
+	struct packed packed;
+	struct error error;
+	int exit_code;
+
+	*again = run->keeps_disk = false;
+	memset(&disk, 0, sizeof(disk));
+	if (client_open(&client, run->spool, path, &error) || pack(run, job, path, &packed, &error))
+		return fail(job, &error);
+	if (eventlog_executing(job, &error) ||
+	    client_run(&client, &packed, &report, &disk, &error)) {
+		exit_code = fail(job, &error);
+	} else {
+		*again = wants_again(&report, is_last);
+		if (!*again)
+			pass_on(job, &report);
+		exit_code = end_attempt(run, job, &report, *again);
+		if (run->keeps_disk)
+			say_kept(run, &report, client.disk_path);
+		if (report.needs_recovery && report.status != STATUS_CANCELLED) {
+			run->keeps_disk = true;
+			message_note("the job disk is %s", client.disk_path);
+		}
+	}
+	run->cancelled = client.cancel_signal != 0;
+	if (run->cancelled && (!report.has_run || report.status == STATUS_CANCELLED))
+		exit_code = EXIT_SIGNAL_BASE + client.cancel_signal;
+	report_free(&report);
+	disk_close(&disk);
+	client_close(&client, run->keeps_disk);
+	pack_discard(&packed);
 	return exit_code;
 }
 
@@ -258,7 +340,7 @@ static int run_once(struct run *run, struct job *job, bool is_last, bool *again)
 
 	*again = false;
 	int starts = find_suspended(run, job, &packed, &error);
-	if (starts < 0 || (starts && pack(run, job, &packed, &error))) {
+	if (starts < 0 || (starts && pack_here(run, job, &packed, &error))) {
 		suspension_close(&run->suspension);
 		return fail(job, &error);
 	}
@@ -302,7 +384,8 @@ static int run_job(struct run *run, struct job *job)
 	for (uint64_t attempt = 0; again; attempt++) {
 		if (attempt > 0)
 			message_note("exit code %d: starting the job again", exit_code);
-		exit_code = run_once(run, job, attempt == job->max_retries, &again);
+		exit_code = (run->spool ? run_by_node
+					: run_once)(run, job, attempt == job->max_retries, &again);
 	}
 	return exit_code;
 }
@@ -330,7 +413,7 @@ static int run_jobs(struct run *run)
 		if (exit_code == EXIT_SUCCESS)
 			exit_code = code;
 		if (run->suspended ||
-		    (code >= EXIT_JOBVM_FAILED && (run->collect_cancelled || execute_cancelled())))
+		    (code >= EXIT_JOBVM_FAILED && (run->cancelled || execute_cancelled())))
 			break;
 	}
 	return exit_code;
@@ -359,6 +442,24 @@ static void check_merged_inputs(const struct run *run, const struct job *job)
 	}
 }
 
+/* How a job's VM comes to be is the node's to say. */
+static void check_spool_usage(const struct run *run)
+{
+	if (!run->spool)
+		return;
+	if (run->verbose || run->suspend.every || run->suspend.key_path || run->suspend.whole ||
+	    run->suspend.restart || run->timeouts.boot || run->timeouts.heartbeat)
+		message_usage("run", "options of the VM, which is the node's with '--spool'");
+	for (size_t i = 0; i < run->request.job_count; i++) {
+		const struct job *job = &run->request.jobs[i];
+		if (job->image_path || job->accel != ACCEL_AUTO || job->start != START_AUTO)
+			message_usage("run", "image, accelerator and start are the node's with "
+					     "'--spool'");
+		if (job->manifest.fetch != FETCH_EAGER)
+			message_usage("run", "a node does not offer jobs to fetch their inputs");
+	}
+}
+
 static void check_usage(const struct run *run)
 {
 	const struct request *request = &run->request;
@@ -370,6 +471,7 @@ static void check_usage(const struct run *run)
 		message_usage("run", "option '-o' keeps stdout, stderr and job.json in DIR; "
 				     "--stdout, --stderr and --report are for runs without it");
 	merge_check_usage("run", &run->merge);
+	check_spool_usage(run);
 	for (size_t i = 0; i < request->job_count; i++)
 		check_merged_inputs(run, &request->jobs[i]);
 	for (size_t i = 0; run->sign_key && i < request->job_count; i++)
@@ -409,6 +511,7 @@ static int run_run(int argc, char **argv)
 		{0, "merge-force", OPTION_FLAG, &run.merge.force},
 		{0, "dry-run", OPTION_FLAG, &run.merge.dry_run},
 		{0, "sign-key", OPTION_VALUE, &run.sign_key},
+		{0, "spool", OPTION_VALUE, &run.spool},
 		SUSPEND_OPTIONS(&run.suspend),
 		{0, "restart", OPTION_FLAG, &run.suspend.restart},
 		{0, "verbose", OPTION_FLAG, &run.verbose},
@@ -452,7 +555,8 @@ const struct command command_run = {
 		"COMMAND behind '--', the image's own (of an OCI image: Entrypoint and Cmd).\n\n"
 		"  -o DIR               keep the results in DIR, which must be new or empty\n" MERGE_HELP
 		"  --sign-key FILE      sign job.json with this Ed25519 key\n" REQUEST_JOB_HELP
-			REQUEST_HOST_HELP SUSPEND_HELP
+			REQUEST_HOST_HELP
+		"  --spool DIR          let the node of DIR run the job (jobvm-node(1))\n" SUSPEND_HELP
 		"  --restart            start the job anew, also where it was suspended\n"
 		"  --usage              show the job's resource usage at the end\n"
 		"  --verbose            show the guest's console too\n"

@@ -321,6 +321,11 @@ int execute_park(const struct job *job, const struct timeouts *timeouts, struct 
 	return failed;
 }
 
+bool execute_is_parked(void)
+{
+	return vm_parked_jobs() >= 0;
+}
+
 void execute_unpark(void)
 {
 	launch_unpark();

@@ -38,6 +38,8 @@ int execute(const struct execution *execution, const struct manifest *manifest,
  * it is for such a job. 0, or -1 with ERROR set.
  */
 int execute_park(const struct job *job, const struct timeouts *timeouts, struct error *error);
+/* Whether there is one. */
+bool execute_is_parked(void);
 /* Ends it, where there is one. */
 void execute_unpark(void);
 

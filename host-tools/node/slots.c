@@ -54,10 +54,13 @@ struct slot *slots_find(const struct slots *slots, enum slot_state state)
 	return NULL;
 }
 
-/* A terminal's signals are for the node, which tells its workers. Others' sockets are not ours. */
+/*
+ * A terminal's signals are for the node, which tells its workers: they are of another session.
+ * Others' sockets are not ours.
+ */
 static void become_worker(const struct slots *slots, bool rehearses, int socket_fd, pid_t parent)
 {
-	static const int ignored[] = {SIGINT, SIGQUIT, SIGHUP};
+	static const int ignored[] = {SIGINT, SIGQUIT, SIGHUP}; /* SIGINT: but for a job */
 	sigset_t none;
 
 	for (size_t i = 0; i < slots->count; i++)
@@ -65,6 +68,7 @@ static void become_worker(const struct slots *slots, bool rehearses, int socket_
 			close(slots->items[i].socket_fd);
 	for (size_t i = 0; i < sizeof(ignored) / sizeof(ignored[0]); i++)
 		signal(ignored[i], SIG_IGN);
+	setsid();
 	signal(SIGTERM, SIG_DFL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);

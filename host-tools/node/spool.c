@@ -22,16 +22,23 @@ void spool_path(const struct spool *spool, const char *room, const char *name, c
 	snprintf(path, PATH_MAX, "%s/%s/%s%s", spool->path, room, name, suffix);
 }
 
+const char *const spool_kinds[] = {SPOOL_DISK, SPOOL_RETURNED, SPOOL_DESCRIPTION, NULL};
+
 /* --- opening --- */
 
+/* What others may see and do there is for who owns them to say (chmod(1)), but for the node's own.
+ */
 static int make_rooms(const struct spool *spool, struct error *error)
 {
-	static const char *const rooms[] = {SPOOL_NEW, SPOOL_RUN, SPOOL_DONE};
+	static const struct {
+		const char *name;
+		mode_t mode;
+	} rooms[] = {{SPOOL_NEW, 0777}, {SPOOL_RUN, 0700}, {SPOOL_DONE, 0777}};
 	char path[PATH_MAX];
 
 	for (size_t i = 0; i < sizeof(rooms) / sizeof(rooms[0]); i++) {
-		snprintf(path, sizeof(path), "%s/%s", spool->path, rooms[i]);
-		if (mkdir(path, 0777) && errno != EEXIST)
+		snprintf(path, sizeof(path), "%s/%s", spool->path, rooms[i].name);
+		if (mkdir(path, rooms[i].mode) && errno != EEXIST)
 			return error_errno(error, "make directory %s", path);
 	}
 	return 0;
@@ -42,7 +49,7 @@ static int lock(struct spool *spool, struct error *error)
 	char path[PATH_MAX];
 
 	snprintf(path, sizeof(path), "%s/" SPOOL_LOCK, spool->path);
-	spool->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666);
+	spool->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 	if (spool->lock_fd < 0)
 		return error_errno(error, "open %s", path);
 	if (lock_wait(spool->lock_fd, LOCK_WAIT_SECONDS) == 0)
@@ -85,6 +92,15 @@ static bool cut_suffix(const char *file, const char *suffix, char name[SPOOL_NAM
 	return true;
 }
 
+/* What FILE comes as, and what is before that in its name; NULL: it is no job. */
+static const char *kind_of(const char *file, char name[SPOOL_NAME_MAX + 1])
+{
+	for (size_t i = 0; spool_kinds[i]; i++)
+		if (cut_suffix(file, spool_kinds[i], name))
+			return spool_kinds[i];
+	return NULL;
+}
+
 /* Cuts PRIORITY@ off NAME. */
 static int64_t take_priority(char name[SPOOL_NAME_MAX + 1])
 {
@@ -101,8 +117,7 @@ static int64_t take_priority(char name[SPOOL_NAME_MAX + 1])
 /* The job that FILE is; a file that is none, as one that is still being written, is nothing. */
 static bool parse_file(const char *file, struct spool_job *job)
 {
-	if (file[0] == '.' || (!cut_suffix(file, SPOOL_DISK, job->name) &&
-			       !cut_suffix(file, SPOOL_DESCRIPTION, job->name)))
+	if (file[0] == '.' || !kind_of(file, job->name))
 		return false;
 	snprintf(job->file, sizeof(job->file), "%s", file);
 	job->priority = take_priority(job->name);
@@ -121,8 +136,10 @@ static bool exists(const struct spool *spool, const char *room, const char *name
 
 static bool is_claimed(const struct spool *spool, const char *name)
 {
-	return exists(spool, SPOOL_RUN, name, SPOOL_DISK) ||
-	       exists(spool, SPOOL_RUN, name, SPOOL_DESCRIPTION);
+	for (size_t i = 0; spool_kinds[i]; i++)
+		if (exists(spool, SPOOL_RUN, name, spool_kinds[i]))
+			return true;
+	return false;
 }
 
 static bool is_taken(const struct spool *spool, const char *name)
@@ -209,13 +226,66 @@ int spool_scan(const struct spool *spool, struct spool_queue *queue, struct erro
 int spool_claim(const struct spool *spool, const struct spool_job *job, struct error *error)
 {
 	char from[PATH_MAX], to[PATH_MAX], ignored[SPOOL_NAME_MAX + 1];
-	bool is_disk = cut_suffix(job->file, SPOOL_DISK, ignored);
 
 	spool_path(spool, SPOOL_NEW, job->file, "", from);
-	spool_path(spool, SPOOL_RUN, job->name, is_disk ? SPOOL_DISK : SPOOL_DESCRIPTION, to);
+	spool_path(spool, SPOOL_RUN, job->name, kind_of(job->file, ignored), to);
 	if (rename(from, to) == 0)
 		return 0;
 	return errno == ENOENT ? 1 : error_errno(error, "rename %s to %s", from, to);
+}
+
+/* --- cancelling --- */
+
+/* Whether the file CANCEL is of who owns job NAME, or of the node's own user. */
+static bool may_cancel(const struct spool *spool, const char *name, const struct stat *cancel)
+{
+	char path[PATH_MAX];
+	struct stat status;
+
+	for (size_t i = 0; spool_kinds[i]; i++) {
+		spool_path(spool, SPOOL_RUN, name, spool_kinds[i], path);
+		if (lstat(path, &status) == 0)
+			return cancel->st_uid == status.st_uid || cancel->st_uid == geteuid();
+	}
+	return false;
+}
+
+bool spool_is_cancel(const char *file)
+{
+	char name[SPOOL_NAME_MAX + 1];
+
+	return cut_suffix(file, SPOOL_CANCEL, name);
+}
+
+int spool_cancels(const struct spool *spool, struct spool_queue *cancels, struct error *error)
+{
+	DIR *directory = open_room(spool, SPOOL_NEW, error);
+	struct spool_job job = {.file = ""};
+	struct stat status;
+	int failed = 0;
+
+	if (!directory)
+		return -1;
+	cancels->count = 0;
+	for (struct dirent *entry; !failed && (entry = readdir(directory));) {
+		if (!cut_suffix(entry->d_name, SPOOL_CANCEL, job.name) ||
+		    fstatat(dirfd(directory), entry->d_name, &status, AT_SYMLINK_NOFOLLOW))
+			continue;
+		if (may_cancel(spool, job.name, &status))
+			failed = spool_queue_add(cancels, &job, error);
+		else
+			unlinkat(dirfd(directory), entry->d_name, 0);
+	}
+	closedir(directory);
+	return failed;
+}
+
+void spool_end_cancel(const struct spool *spool, const char *name)
+{
+	char path[PATH_MAX];
+
+	spool_path(spool, SPOOL_NEW, name, SPOOL_CANCEL, path);
+	unlink(path);
 }
 
 /* --- results --- */
@@ -258,11 +328,10 @@ static void drop_work(const struct spool *spool, const char *name)
 /* Removes what made it a job that is not over. */
 static int end_job(const struct spool *spool, const char *name, struct error *error)
 {
-	static const char *const suffixes[] = {SPOOL_DISK, SPOOL_DESCRIPTION};
 	char path[PATH_MAX];
 
-	for (size_t i = 0; i < sizeof(suffixes) / sizeof(suffixes[0]); i++) {
-		spool_path(spool, SPOOL_RUN, name, suffixes[i], path);
+	for (size_t i = 0; spool_kinds[i]; i++) {
+		spool_path(spool, SPOOL_RUN, name, spool_kinds[i], path);
 		if (unlink(path) && errno != ENOENT)
 			return error_errno(error, "remove %s", path);
 	}
@@ -275,12 +344,16 @@ static int rename_out(const struct spool *spool, const char *name, struct error 
 
 	spool_path(spool, SPOOL_RUN, name, SPOOL_RESULTS, from);
 	spool_path(spool, SPOOL_DONE, name, "", to);
-	return rename(from, to) ? error_errno(error, "rename %s to %s", from, to) : 0;
+	if (rename(from, to) == 0)
+		return 0;
+	bool is_taken = errno == EEXIST || errno == ENOTEMPTY || errno == ENOTDIR;
+	error_errno(error, "rename %s to %s", from, to);
+	return is_taken ? 1 : -1;
 }
 
 int spool_deliver(const struct spool *spool, const char *name, struct error *error)
 {
-	return end_job(spool, name, error) || rename_out(spool, name, error) ? -1 : 0;
+	return end_job(spool, name, error) ? -1 : rename_out(spool, name, error);
 }
 
 int spool_resume(const struct spool *spool, struct spool_queue *queue, struct error *error)
@@ -292,14 +365,16 @@ int spool_resume(const struct spool *spool, struct spool_queue *queue, struct er
 	if (!directory)
 		return -1;
 	for (struct dirent *entry; !failed && (entry = readdir(directory));) {
-		if (cut_suffix(entry->d_name, SPOOL_DISK, job.name) ||
-		    (cut_suffix(entry->d_name, SPOOL_DESCRIPTION, job.name) &&
-		     !exists(spool, SPOOL_RUN, job.name, SPOOL_DISK))) {
-			failed = spool_queue_add(queue, &job, error);
+		const char *kind = kind_of(entry->d_name, job.name);
+		if (kind) {
+			/* A description that was packed is there twice. */
+			if (strcmp(kind, SPOOL_DESCRIPTION) != 0 ||
+			    !exists(spool, SPOOL_RUN, job.name, SPOOL_DISK))
+				failed = spool_queue_add(queue, &job, error);
 		} else if (cut_suffix(entry->d_name, SPOOL_RESULTS, job.name) &&
 			   !is_claimed(spool, job.name)) {
 			drop_work(spool, job.name);
-			failed = rename_out(spool, job.name, error);
+			failed = rename_out(spool, job.name, error) < 0;
 		}
 	}
 	closedir(directory);

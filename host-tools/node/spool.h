@@ -2,13 +2,16 @@
  * spool: the directory in which a node finds its jobs and leaves their results (docs/formats.md).
  *
  *   new/NAME.img, new/NAME.sub   renamed in by whoever has a job; PRIORITY@NAME goes before 0@NAME
- *   run/NAME.img, run/NAME.sub   the node's, as it came: a job disk is copied, never run itself
+ *   new/NAME.disk                a job disk that is to come back, with what the job left on it
+ *   new/NAME.cancel              the job NAME is to end
+ *   run/NAME.img, .sub, .disk    the node's, as it came: a job disk is copied, never run itself
  *   run/NAME.work*               what the job was suspended to
  *   run/NAME.out/                its results, being made
- *   done/NAME/                   its results, renamed out
+ *   done/NAME/                   its results, renamed out; of NAME.disk, job.img and what belongs
+ * to it
  *
- * A job is over when run/ has its NAME.out and neither NAME.img nor NAME.sub: whatever is killed,
- * it has one result, and is not lost.
+ * A job is over when run/ has its NAME.out and nothing else that it came as: whatever is killed, it
+ * has one result, and is not lost.
  */
 #ifndef HOST_TOOLS_NODE_SPOOL_H
 #define HOST_TOOLS_NODE_SPOOL_H
@@ -27,14 +30,25 @@
 #define SPOOL_STATUS "status.json"
 #define SPOOL_LOCK   "lock" /* locked while there is a node */
 
-/* A disk, a description, what it is suspended to, its results: the ends of names in run/. */
+/*
+ * A disk, one that comes back, a description, what it is suspended to, its results: the ends of
+ * names in run/. And of a file in new/ that cancels.
+ */
 #define SPOOL_DISK	  ".img"
+#define SPOOL_RETURNED	  ".disk"
 #define SPOOL_DESCRIPTION ".sub"
+#define SPOOL_CANCEL	  ".cancel"
 #define SPOOL_WORK	  ".work"
 #define SPOOL_RESULTS	  ".out"
 
 /* In the results of a job that could not be run: why. */
 #define SPOOL_ERROR "error"
+
+/* In the results of a disk that comes back: that disk. */
+#define SPOOL_JOB_DISK "job.img"
+
+/* What jobs come as: the three ends of their names, and NULL. */
+extern const char *const spool_kinds[];
 
 /* Longer names are left where they are: what is made of them must be names too. */
 #define SPOOL_NAME_MAX 200
@@ -84,7 +98,20 @@ void spool_queue_free(struct spool_queue *queue);
 /* Makes an arrived JOB the node's. 0; 1: it is gone; -1 with ERROR set. */
 int spool_claim(const struct spool *spool, const struct spool_job *job, struct error *error);
 
-/* The results of job NAME are whole: it is over, and they become its submitter's. */
+/*
+ * Fills CANCELS with the jobs that are to end, as who may say so says: who owns them, or the node's
+ * own user. What no job of this node is meant by is removed.
+ */
+int spool_cancels(const struct spool *spool, struct spool_queue *cancels, struct error *error);
+/* Whether a file of that name in new/ says so. */
+bool spool_is_cancel(const char *file);
+/* Job NAME was told to end. */
+void spool_end_cancel(const struct spool *spool, const char *name);
+
+/*
+ * The results of job NAME are whole: it is over, and they become its submitter's. 0; 1 with ERROR
+ * set: somebody else's are there under its name, and they wait for the next node; -1 with ERROR.
+ */
 int spool_deliver(const struct spool *spool, const char *name, struct error *error);
 
 /* Removes results that were not finished. */

@@ -65,7 +65,9 @@ json_t *node_status_read(const char *path, bool *runs, struct error *error)
 
 	snprintf(name, sizeof(name), "%.4000s/" SPOOL_LOCK, path);
 	int lock_fd = open(name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	*runs = lock_fd >= 0 && flock(lock_fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
+	/* Another user's: it is as the status says. */
+	*runs = lock_fd < 0 ? errno == EACCES
+			    : flock(lock_fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
 	if (lock_fd >= 0)
 		close(lock_fd);
 	snprintf(name, sizeof(name), "%.4000s/" SPOOL_STATUS, path);

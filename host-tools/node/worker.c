@@ -1,5 +1,6 @@
 #include "host-tools/node/worker.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
@@ -17,22 +18,51 @@
 #include "host-tools/collect.h"
 #include "host-tools/execute.h"
 #include "host-tools/message.h"
+#include "host-tools/sidefile.h"
 
 /* One job on its way. */
 struct work {
 	const struct worker_options *options;
 	const char *name;
 	char disk[PATH_MAX], results[PATH_MAX];
+	struct stat as_it_came; /* the file that the job came as */
+	const char *kind;	/* its suffix (spool_kinds) */
+	bool comes_back;	/* the disk is what its submitter gets */
 	struct suspension suspension;
 	struct packed copy; /* what the VM has */
 };
+
+/* --- whose a job is --- */
+
+/* The results of a disk that comes back belong to who owned the disk, and are for no other. */
+static int give_away(const struct work *work, struct error *error)
+{
+	const struct stat *owner = &work->as_it_came;
+	char path[PATH_MAX + NAME_MAX];
+
+	if (chmod(work->results, 0700))
+		return error_errno(error, "change the mode of %s", work->results);
+	if (owner->st_uid == geteuid())
+		return 0;
+	DIR *directory = opendir(work->results);
+	bool failed = !directory;
+	for (struct dirent *entry; !failed && (entry = readdir(directory));) {
+		snprintf(path, sizeof(path), "%s/%s", work->results, entry->d_name);
+		if (strcmp(entry->d_name, "..") != 0)
+			failed = lchown(path, owner->st_uid, owner->st_gid) != 0;
+	}
+	if (failed)
+		error_errno(error, "give %s to user %u", work->results, (unsigned)owner->st_uid);
+	if (directory)
+		closedir(directory);
+	return failed ? -1 : 0;
+}
 
 /* --- a job that cannot be run --- */
 
 /* What came is among the results, and why it was of no use. */
 static int deliver_refusal(const struct work *work, const char *why, struct error *error)
 {
-	static const char *const suffixes[] = {SPOOL_DISK, SPOOL_DESCRIPTION};
 	const struct spool *spool = work->options->spool;
 	char from[PATH_MAX], to[PATH_MAX + NAME_MAX];
 
@@ -46,24 +76,31 @@ static int deliver_refusal(const struct work *work, const char *why, struct erro
 		error->text[0] = '\0';
 	if (file)
 		fclose(file);
-	for (size_t i = 0; !error->text[0] && i < 2; i++) {
-		spool_path(spool, SPOOL_RUN, work->name, suffixes[i], from);
-		snprintf(to, sizeof(to), "%s/job%s", work->results, suffixes[i]);
+	for (size_t i = 0; !error->text[0] && spool_kinds[i]; i++) {
+		spool_path(spool, SPOOL_RUN, work->name, spool_kinds[i], from);
+		snprintf(to, sizeof(to), "%s/job%s", work->results, spool_kinds[i]);
 		if (rename(from, to) && errno != ENOENT)
 			error_errno(error, "rename %s to %s", from, to);
 	}
-	return error->text[0] ? -1 : spool_deliver(spool, work->name, error);
+	if (error->text[0])
+		return -1;
+	/* One that cannot be given away can be read where it is. */
+	if (work->comes_back && give_away(work, error))
+		message_warning("%s", error->text);
+	return spool_deliver(spool, work->name, error);
 }
 
 static enum worker_word refuse(const struct work *work, const char *why, enum worker_word word)
 {
 	struct error error;
+	int failed = -1;
 
 	message_error("%s: %s", work->name, why);
 	if (spool_drop_results(work->options->spool, work->name, &error) ||
-	    deliver_refusal(work, why, &error)) {
+	    (failed = deliver_refusal(work, why, &error)) != 0) {
 		message_error("%s: %s", work->name, error.text);
-		exit(EXIT_FAILURE);
+		if (failed < 0)
+			exit(EXIT_FAILURE);
 	}
 	return word;
 }
@@ -130,7 +167,10 @@ static int check(const struct work *work, int fd, struct disk *disk, struct erro
 	return 0;
 }
 
-/* What came stays as it was: a job that is cut off starts again from it. */
+/*
+ * What came stays as it was: a job that is cut off starts again from it. Whoever still has it open
+ * for writing changes nothing of the copy.
+ */
 static int copy(struct work *work, int fd, struct error *error)
 {
 	if (pack_open(work->suspension.path, &work->copy, error))
@@ -142,26 +182,75 @@ static int copy(struct work *work, int fd, struct error *error)
 	return 0;
 }
 
+/*
+ * Others may put jobs into a spool: a link would let them have a disk that is not theirs, and a
+ * description packs what the node's user can read. In run/ nothing is theirs to change any more.
+ */
+static int check_owner(const struct work *work, struct error *error)
+{
+	if (!S_ISREG(work->as_it_came.st_mode))
+		return error_set(error, "%s: is not a regular file", work->name);
+	if (strcmp(work->kind, SPOOL_DESCRIPTION) == 0 && work->as_it_came.st_uid != geteuid())
+		return error_set(error,
+				 "%s: is packed with the node's rights, so it must be of its user; "
+				 "'jobvm run --spool' packs with your own",
+				 work->name);
+	if (work->comes_back && work->as_it_came.st_uid != geteuid() && geteuid() != 0)
+		return error_set(error,
+				 "%s: only root can give it back to user %u; a node of that user's "
+				 "own can run it",
+				 work->name, (unsigned)work->as_it_came.st_uid);
+	return 0;
+}
+
 /* The disk of a job that starts, into DISK. WORKER_DONE: it is there. */
 static enum worker_word open_fresh(struct work *work, struct disk *disk)
 {
 	struct error error;
 
-	if (access(work->disk, F_OK) && pack(work, &error))
+	if (check_owner(work, &error) || (access(work->disk, F_OK) && pack(work, &error)))
 		return refuse(work, error.text, WORKER_REFUSED);
 	int fd = disk_open_file(work->disk, false, &error);
 	if (fd < 0)
 		return refuse(work, error.text, WORKER_REFUSED);
 	enum worker_word word = WORKER_DONE;
-	if (check(work, fd, disk, &error))
-		word = refuse(work, error.text, WORKER_REFUSED);
-	else if (copy(work, fd, &error))
+	if (copy(work, fd, &error))
 		word = refuse(work, error.text, WORKER_FAILED);
+	else if (check(work, work->copy.fd, disk, &error))
+		word = refuse(work, error.text, WORKER_REFUSED);
 	close(fd);
 	return word;
 }
 
 /* --- the run --- */
+
+/* A recovered copy may be on another file system, where it cannot get a name in the spool. */
+static int publish(const struct work *work, const struct report *report, const char *path,
+		   struct error *error)
+{
+	struct packed copy;
+
+	if (!report->partial)
+		return pack_publish(&work->copy, path, error);
+	if (pack_open(path, &copy, error))
+		return -1;
+	int failed = copy_whole(work->copy.fd, copy.fd) ? error_errno(error, "write %s", path)
+							: pack_publish(&copy, path, error);
+	pack_discard(&copy);
+	return failed;
+}
+
+/* The disk with what the host saw, for `collect` or whoever else can read it. */
+static int hand_back(const struct work *work, const struct report *report, struct error *error)
+{
+	char path[PATH_MAX + sizeof(SPOOL_JOB_DISK)];
+
+	snprintf(path, sizeof(path), "%s/" SPOOL_JOB_DISK, work->results);
+	return sidefile_write(path, report->host, -1, error) ||
+			       publish(work, report, path, error) || give_away(work, error)
+		       ? -1
+		       : 0;
+}
 
 static int collect(const struct work *work, struct report *report, struct error *error)
 {
@@ -174,7 +263,10 @@ static int collect(const struct work *work, struct report *report, struct error 
 	if (places.directory_fd < 0)
 		return -1;
 	bool vm_failed = report->status > STATUS_LAST_OF_GUEST;
-	int failed = collect_results(report, &places, vm_failed ? execute_console() : NULL, error);
+	int failed = work->comes_back
+			     ? hand_back(work, report, error)
+			     : collect_results(report, &places,
+					       vm_failed ? execute_console() : NULL, error);
 	close(places.directory_fd);
 	return failed;
 }
@@ -189,11 +281,13 @@ static enum worker_word conclude(struct work *work, struct report *report)
 		return WORKER_AGAIN;
 	if (collect(work, report, &error))
 		return refuse(work, error.text, WORKER_FAILED);
-	if (suspension_end(&work->suspension, false, &error) ||
-	    spool_deliver(work->options->spool, work->name, &error)) {
+	int failed = suspension_end(&work->suspension, false, &error)
+			     ? -1
+			     : spool_deliver(work->options->spool, work->name, &error);
+	if (failed)
 		message_error("%s: %s", work->name, error.text);
+	if (failed < 0)
 		exit(EXIT_FAILURE);
-	}
 	return report->status == STATUS_BOOT_FAILED || report->status == STATUS_VMM_FAILED
 		       ? WORKER_FAILED
 		       : WORKER_DONE;
@@ -226,6 +320,46 @@ static enum worker_word run(struct work *work, const struct manifest *manifest)
 	return word;
 }
 
+static void on_cancel(int signal_number)
+{
+	(void)signal_number;
+}
+
+/*
+ * SIGINT cancels the job; it is blocked but for a VM's loop, which finds one that came before. One
+ * that was meant for the last job is dropped.
+ */
+static void listen_for_cancel(void)
+{
+	sigset_t cancel;
+
+	signal(SIGINT, SIG_IGN);
+	signal(SIGINT, on_cancel);
+	sigemptyset(&cancel);
+	sigaddset(&cancel, SIGINT);
+	sigprocmask(SIG_BLOCK, &cancel, NULL);
+}
+
+/* What the job came as, and where its disk is or is to be. */
+static void find_disk(struct work *work)
+{
+	const struct spool *spool = work->options->spool;
+	char path[PATH_MAX];
+
+	for (size_t i = 0; spool_kinds[i]; i++) {
+		spool_path(spool, SPOOL_RUN, work->name, spool_kinds[i], path);
+		if (lstat(path, &work->as_it_came))
+			continue;
+		work->kind = spool_kinds[i];
+		work->comes_back = strcmp(work->kind, SPOOL_RETURNED) == 0;
+		if (work->comes_back) {
+			snprintf(work->disk, sizeof(work->disk), "%s", path);
+			return;
+		}
+	}
+	spool_path(spool, SPOOL_RUN, work->name, SPOOL_DISK, work->disk);
+}
+
 static enum worker_word run_job(const struct worker_options *options, const char *name)
 {
 	static struct work work;
@@ -234,8 +368,9 @@ static enum worker_word run_job(const struct worker_options *options, const char
 	struct error error;
 	enum worker_word word = WORKER_DONE;
 
-	work = (struct work){.options = options, .name = name, .copy = {.fd = -1}};
-	spool_path(options->spool, SPOOL_RUN, name, SPOOL_DISK, work.disk);
+	listen_for_cancel();
+	work = (struct work){.options = options, .name = name, .kind = "", .copy = {.fd = -1}};
+	find_disk(&work);
 	spool_path(options->spool, SPOOL_RUN, name, SPOOL_RESULTS, work.results);
 	spool_path(options->spool, SPOOL_RUN, name, SPOOL_WORK, path);
 	memset(&before, 0, sizeof(before));
@@ -362,6 +497,9 @@ void worker_main(const struct worker_options *options, bool rehearses, int socke
 		/* The end of a VM leaves it ignored. */
 		signal(SIGTERM, SIG_DFL);
 		suspend_catch();
+		/* It was lost with its job, or was not of that job's shape. */
+		if (!execute_is_parked())
+			get_ready(options, false, socket_fd);
 	}
 	execute_unpark();
 	exit(EXIT_SUCCESS);

@@ -28,8 +28,9 @@ enum worker_word {
 
 /*
  * The process's main function: takes names of jobs from SOCKET_FD (SOCK_SEQPACKET) until that is
- * closed, and answers. With REHEARSES a job of its own makes the VM that waits faster, unless there
- * is a name already. Without `reuses` it takes one. SIGTERM suspends the job, or ends the worker.
+ * closed, and answers. SIGINT cancels a job. With REHEARSES a job of its own makes the VM that
+ * waits faster, unless there is a name already. Without `reuses` it takes one. SIGTERM suspends the
+ * job, or ends the worker.
  */
 void worker_main(const struct worker_options *options, bool rehearses, int socket_fd)
 	__attribute__((noreturn));

@@ -16,6 +16,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "host-tools/signals.h"
 #include "host-tools/vmm/vm_work.h"
 
 /* How long the guest may take, after the job's own limit and grace, to end it. */
@@ -1037,16 +1038,9 @@ static void judge(struct vm *vm)
 
 static int catch_signals(sigset_t *before, struct error *error)
 {
-	static const int cancelling[] = {SIGINT, SIGTERM, SIGHUP, SIGQUIT};
-	struct sigaction action;
 	sigset_t caught;
 
-	sigemptyset(&caught);
-	/* What was ignored when we started stays so: nohup(1) must work. */
-	for (size_t i = 0; i < sizeof(cancelling) / sizeof(cancelling[0]); i++)
-		if (sigaction(cancelling[i], NULL, &action) == 0 && action.sa_handler != SIG_IGN)
-			sigaddset(&caught, cancelling[i]);
-	sigprocmask(SIG_BLOCK, &caught, before);
+	signals_block(&caught, before);
 	/* A reader of our output that went away shows as EPIPE. */
 	signal(SIGPIPE, SIG_IGN);
 	int fd = signalfd(-1, &caught, SFD_CLOEXEC | SFD_NONBLOCK);
