@@ -4,7 +4,8 @@
  *   srun --jobvm-image=NAME COMMAND        #SBATCH --jobvm-image=NAME
  *
  * In plugstack.conf it can be told, after its own path, jobvm=PROGRAM and images=DIRECTORY, where
- * a NAME without a slash is looked up.
+ * a NAME without a slash is looked up. With spool=DIRECTORY every task is a job of the jobvm node
+ * that works there: the machine runs no user's program otherwise.
  *
  * It takes the place of the task at the last moment, as the task's own user and in its place: what
  * Slurm has set up for the task, from its limits to its signals, is jobvm's.
@@ -23,6 +24,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "host-tools/exitcodes.h"
 #include "host-tools/slurm_pipe.h"
 
 /* Slurm's own macro has no semicolon; its names are what it looks for. */
@@ -34,6 +36,8 @@ enum { OPTION_IMAGE = 1, OPTION_INPUT };
 
 static char image[PATH_MAX], inputs[PATH_MAX];
 static const char *program = "jobvm", *image_directory = "/usr/local/share/jobvm/images";
+static const char *spool;     /* NULL: a task's VM is its own process's */
+static bool is_misconfigured; /* nothing may run by a line that cannot be read */
 
 static int take_option(int value, const char *text, int is_remote)
 {
@@ -73,18 +77,23 @@ int slurm_spank_init(spank_t spank, int argc, char **argv)
 	for (int i = 0; i < argc; i++) {
 		const char *given = value_of(argv[i], "jobvm");
 		const char *directory = value_of(argv[i], "images");
+		const char *jobs = value_of(argv[i], "spool");
 		if (given)
 			program = given;
 		else if (directory)
 			image_directory = directory;
-		else
-			slurm_error("jobvm: plugstack.conf: '%s' is neither jobvm=PROGRAM nor "
-				    "images=DIRECTORY",
-				    argv[i]);
+		else if (jobs)
+			spool = jobs;
+		if (given || directory || jobs)
+			continue;
+		is_misconfigured = true;
+		slurm_error("jobvm: plugstack.conf: '%s' is none of jobvm=PROGRAM, "
+			    "images=DIRECTORY, spool=DIRECTORY",
+			    argv[i]);
 	}
 	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
 		if (spank_option_register(spank, &options[i]) != ESPANK_SUCCESS)
-			return ESPANK_ERROR;
+			is_misconfigured = true;
 	return ESPANK_SUCCESS;
 }
 
@@ -202,28 +211,71 @@ int slurm_spank_exit(spank_t spank, int argc, char **argv)
 
 /* --- the task --- */
 
+static void add_image(struct line *line)
+{
+	static char path[2 * PATH_MAX];
+	bool is_name = !strchr(image, '/');
+
+	snprintf(path, sizeof(path), "%s%s%s", is_name ? image_directory : "", is_name ? "/" : "",
+		 image);
+	add(line, "--image");
+	add(line, path);
+}
+
+/* Slurm says it in the environment of sbatch and salloc only, where jobvm looks (under_slurm.h). */
+static void tell_memory(spank_t spank)
+{
+	char value[32];
+	uint64_t mib;
+
+	if (spank_getenv(spank, "SLURM_MEM_PER_CPU", value, sizeof(value)) == ESPANK_SUCCESS ||
+	    spank_get_item(spank, S_STEP_ALLOC_MEM, &mib) != ESPANK_SUCCESS || mib == 0)
+		return;
+	snprintf(value, sizeof(value), "%" PRIu64, mib);
+	spank_setenv(spank, "SLURM_MEM_PER_NODE", value, 0);
+}
+
+/*
+ * Whatever a plugin returns here, Slurm runs the task, and would do so on the machine itself: the
+ * task ends instead.
+ */
+static void fail_task(void) __attribute__((noreturn));
+
+static void fail_task(void)
+{
+	_exit(EXIT_JOBVM_FAILED);
+}
+
 int slurm_spank_task_init(spank_t spank, int argc, char **argv)
 {
 	static struct line line;
-	static char path[2 * PATH_MAX];
 	char **words, **environment;
 	int count;
 
 	(void)argc;
 	(void)argv;
-	if (!image[0])
+	if (is_misconfigured)
+		fail_task();
+	if (!image[0] && !spool)
 		return ESPANK_SUCCESS;
+	if (image[0] && spool) {
+		slurm_error("jobvm: --jobvm-image: all jobs of this node have the node's image");
+		fail_task();
+	}
+	tell_memory(spank);
 	if (spank_get_item(spank, S_JOB_ARGV, &count, &words) != ESPANK_SUCCESS || count < 1 ||
 	    spank_get_item(spank, S_JOB_ENV, &environment) != ESPANK_SUCCESS) {
 		slurm_error("jobvm: Slurm does not tell what to run");
-		return ESPANK_ERROR;
+		fail_task();
 	}
-	snprintf(path, sizeof(path), "%s%s%s", strchr(image, '/') ? "" : image_directory,
-		 strchr(image, '/') ? "" : "/", image);
 	add(&line, "jobvm");
 	add(&line, "run");
-	add(&line, "--image");
-	add(&line, path);
+	if (spool) {
+		add(&line, "--spool");
+		add(&line, spool);
+	} else {
+		add_image(&line);
+	}
 	add(&line, "--getenv");
 	add(&line, "SLURM_*");
 	/* What the task writes is where Slurm's users look for it. */
@@ -237,5 +289,5 @@ int slurm_spank_task_init(spank_t spank, int argc, char **argv)
 		add(&line, words[i]);
 	execvpe(program, (char *const *)(uintptr_t)line.words, environment);
 	slurm_error("jobvm: cannot execute %s: %s", program, strerror(errno));
-	return ESPANK_ERROR;
+	fail_task();
 }

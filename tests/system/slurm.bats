@@ -111,6 +111,22 @@ script() {
 	says missing
 }
 
+@test "a task that cannot have its VM does not run" {
+	in_slurm
+	local line
+	cp "$cluster/plugstack.conf" before
+	for line in "jobvm=$PWD/missing images=$build" "jobvm=$build/jobvm image=$build"; do
+		echo "required $cluster/spank_jobvm.so $line" >"$cluster/plugstack.conf"
+		run --separate-stderr ! srun --jobvm-image="$build/image" echo native
+		prints ""
+	done
+	# A line that cannot be read might have said that nothing is to run natively.
+	run --separate-stderr ! srun echo native
+	prints ""
+	mv before "$cluster/plugstack.conf"
+	run --separate-stderr -0 srun echo native
+}
+
 @test "a batch script is a job, and each task of a step is one" {
 	in_slurm
 	# The guest has no bash.
@@ -135,6 +151,9 @@ script() {
 	[ "$(head -n 1 "out-$id")" = 2 ]
 	# 1500 MiB less a sixteenth and 256 MiB.
 	[ "$(report .manifest.memory_limit_bytes)" -eq $((1500 * 1048576 - 1500 * 65536 - 256 * 1048576)) ]
+	# Of srun's own jobs too, which have it nowhere in their environment.
+	srun --mem=1500 --jobvm-image=image awk '/MemTotal/ { print $2 }' /proc/meminfo >total
+	[ "$(cat total)" -gt $((1500 * 1024 - 1500 * 64 - 256 * 1024)) ]
 }
 
 @test "an array of 20 jobs" {
@@ -229,4 +248,77 @@ script() {
 	scancel "$id"
 	ended "$id" CANCELLED
 	[ "$(grep -E '^[0-9]+$' out)" = "$(seq "$(grep -cE '^[0-9]+$' out)")" ]
+}
+
+# node_only OPTION...: from here on a jobvm node is the machine's only way to run jobs; in $node.
+node_only() {
+	mkdir spool
+	"$build/jobvm" node --quiet --spool spool "$@" &
+	node=$!
+	cp "$cluster/plugstack.conf" "$cluster/plugstack.before"
+	echo "required $cluster/spank_jobvm.so jobvm=$build/jobvm spool=$PWD/spool" >"$cluster/plugstack.conf"
+	until [ -e spool/status.json ]; do sleep 0.1; done
+}
+
+end_node_only() {
+	mv "$cluster/plugstack.before" "$cluster/plugstack.conf"
+	kill "$node"
+	wait "$node"
+}
+
+teardown() {
+	[ -z "${node:-}" ] || { kill -KILL "$node" 2>/dev/null && end_node_only; } || true
+}
+
+# runs_by_node: what a task, a batch script and a cancelled job are then.
+runs_by_node() {
+	run --separate-stderr -7 srun sh -c 'uname -n; cat input; echo $SLURM_PROCID >made; exit 7'
+	[ "${lines[0]}" != "$(uname -n)" ]
+	run --separate-stderr -7 srun --jobvm-input=input sh -c 'cat input; echo $SLURM_PROCID >made; exit 7'
+	prints hello
+	[ "$(cat made)" = 0 ]
+	run --separate-stderr ! srun --jobvm-image=image true
+	says "the node's image"
+	script 'uname -n; echo $SLURM_JOB_NAME >name'
+	sed -i 1s/bash/sh/ job.sh
+	id=$(sbatch --parsable -o out-%j job.sh)
+	ended "$id" COMPLETED
+	[ "$(cat name)" = job.sh ]
+	[ "$(cat "out-$id")" != "$(uname -n)" ]
+	script 'sleep 1000'
+	sed -i 1s/bash/sh/ job.sh
+	id=$(sbatch --parsable -o out-%j job.sh)
+	until [ "$(jq '.running | length' spool/status.json)" = 1 ]; do sleep 0.1; done
+	scancel "$id"
+	ended "$id" CANCELLED
+	until [ "$(jq '.running | length' spool/status.json)" = 0 ]; do sleep 0.1; done
+	script 'dd if=/dev/zero of=/dev/shm/big bs=1M; true'
+	sed -i 1s/bash/sh/ job.sh
+	id=$(sbatch --parsable -o out-%j job.sh)
+	ended "$id" OUT_OF_MEMORY
+	[ -z "$(ls spool/new spool/run spool/done | grep -v :)" ]
+}
+
+@test "a jobvm node is a Slurm node's only way to run jobs" {
+	in_slurm
+	echo hello >input
+	node_only --slots 2
+	runs_by_node
+	[ "$(jq '.done' spool/status.json)" -ge 5 ]
+	end_node_only
+}
+
+@test "so is one that reuses its VMs" {
+	in_slurm
+	echo hello >input
+	# As large as a task's memory makes its job's VM (under_slurm).
+	local memory=$((1000 * 1024 - 1000 * 64 - 256 * 1024))K
+	node_only --reuse --request-memory "$memory"
+	runs_by_node
+	srun --mem=1000 true
+	srun --mem=1000 true
+	jobvm run --quiet --spool spool --request-memory "$memory" -o result -- true
+	[ "$(report .host.start.shared result/job.json)" = true ]
+	[ "$(report .host.start.jobs_before result/job.json)" -ge 2 ]
+	end_node_only
 }
