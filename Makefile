@@ -118,7 +118,7 @@ man_pages  := $(wildcard docs/man/*.[157])
 
 .PHONY: all unit-tests hostile-tests sanitized-tests fuzz-programs harnesses deps test-deps \
 	fuzz-deps kernel-deps lint-deps kernel image-tuned run test check check-unit check-hostile \
-	check-system check-tuned table1 lint format sanitize fuzz bench-programs bench-paper install clean
+	check-system check-tuned table1 lint format sanitize fuzz bench-programs bench-paper bench-peers install clean
 .DELETE_ON_ERROR:
 
 all: $B/jobvm $B/libjobvm-readonly.so $(plugins) $(spank) $B/image/image.json
@@ -352,6 +352,12 @@ bench-paper: test-deps kernel-deps
 	@$(MAKE) --no-print-directory all kernel
 	@$(MAKE) --no-print-directory image-tuned $B/bench-guest/random_reads
 	@bench/paper
+
+bench-peers: test-deps kernel-deps
+	$(call install_debs,bubblewrap guestfish openssl)
+	@$(MAKE) --no-print-directory all kernel
+	@$(MAKE) --no-print-directory image-tuned bench-programs
+	@bench/peers
 
 $B/bench-guest/%: bench/guest/%.c $B/guest.flags
 	@mkdir -p $(@D)

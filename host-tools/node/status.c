@@ -43,7 +43,10 @@ static json_t *json_status(const struct node_status *status, const struct slots 
 			 (json_int_t)status->suspended);
 }
 
-/* It is not synced: after a crash of the host there is no node that it speaks of. */
+/*
+ * It is not synced: after a crash of the host there is no node that it speaks of. Others are not to
+ * know the names of jobs (node/client.h).
+ */
 int node_status_write(const struct spool *spool, const struct node_status *status,
 		      const struct slots *slots, struct error *error)
 {
@@ -52,7 +55,11 @@ int node_status_write(const struct spool *spool, const struct node_status *statu
 
 	spool_path(spool, ".", SPOOL_STATUS, "", path);
 	spool_path(spool, ".", "." SPOOL_STATUS, "", beside);
-	int failed = !json || json_dump_file(json, beside, JSON_INDENT(2)) || rename(beside, path);
+	int fd = open(beside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600);
+	int failed = fd < 0 || !json || json_dumpfd(json, fd, JSON_INDENT(2));
+	if (fd >= 0)
+		failed = close(fd) || failed;
+	failed = failed || rename(beside, path);
 	json_decref(json);
 	return failed ? error_errno(error, "write %s", path) : 0;
 }

@@ -470,7 +470,7 @@ run_spooled() {
 	grep -q "must be of its user" spool/done/secret/error
 	grep -q "not a regular file" spool/done/link/error
 	[ "$(stat -c '%u %a' spool/done/theirs spool/done/theirs/job.img | sort -u)" = "$(printf '65534 600\n65534 700')" ]
-	[ "$(stat -c %a spool/run spool/lock)" = "$(printf '700\n600')" ]
+	[ "$(stat -c %a spool/run spool/lock spool/status.json)" = "$(printf '700\n600\n600')" ]
 	# One that is in the way of another's results is not the node's end.
 	jobvm pack --quiet --request-memory 64M -o spool/new/.slow -- sleep 2
 	mv spool/new/.slow spool/new/slow.disk
