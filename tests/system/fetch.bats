@@ -503,12 +503,13 @@ damage() {
 	says "$uri: read the map: Input/output error"
 }
 
+# FETCH_FAULTS: how often (6).
 @test "a server that fails now and then gives right bytes or errors" {
 	serve_tree
 	end_server
-	server --filter=error "$serve" input="$BATS_FILE_TMPDIR/tree/" error-pread-rate=5%
+	server --filter=error "$serve" input="$BATS_FILE_TMPDIR/tree/" error-pread-rate=1%
 	good=0
-	for round in 1 2 3 4 5 6; do
+	for ((round = 0; round < ${FETCH_FAULTS:-6}; round++)); do
 		rm -rf cache
 		run --separate-stderr fetch_disk policy=$([ $((round % 2)) -eq 0 ] && echo block || echo file) -- \
 			all source random source 200 "$round"
@@ -519,13 +520,15 @@ damage() {
 	[ "$good" -gt 0 ]
 }
 
+# FETCH_DELAY_MS: of each read (30).
 @test "a slow server is waited for" {
+	local delay=${FETCH_DELAY_MS:-30}
 	serve_tree
 	end_server
-	server --filter=delay "$serve" input="$BATS_FILE_TMPDIR/tree/" rdelay=30ms
-	run --separate-stderr fetch_disk timeout=10000 -- all source
+	server --filter=delay "$serve" input="$BATS_FILE_TMPDIR/tree/" rdelay="${delay}ms"
+	run --separate-stderr fetch_disk timeout=$((delay + 10000)) -- all source
 	all_good
-	[ "$(value stalled_ms)" -ge 30 ]
+	[ "$(value stalled_ms)" -ge "$delay" ]
 	[ "$(value errors)" -eq 0 ]
 }
 

@@ -86,6 +86,24 @@ fetch() {
 	for child in $children; do [ ! -e "/proc/$child" ]; done
 }
 
+@test "strace and lsof see no network in a guest that fetches its inputs" {
+	debian_tar strace,lsof
+	jobvm image build --quiet --from "$user_directory/debian.tar" -o image
+	mkdir tree
+	head -c 3000000 /dev/urandom >tree/data
+	sha256sum tree/data | cut -c 1-64 >digest
+	run --separate-stderr -0 jobvm run --image image --fetch block -i tree/ -o out -- bash -c '
+		strace -f -o network -e trace=%network sha256sum data | cut -c 1-64
+		lsof -n -P -i >>sockets
+		# What they see where there is something.
+		strace -f -o tried -e trace=%network bash -c "exec 3<>/dev/tcp/127.0.0.1/1" || true'
+	prints "$(cat digest)"
+	! grep -E 'socket|connect|recv|send' out/output/network
+	grep -q 'exited with 0' out/output/network
+	[ ! -s out/output/sockets ]
+	grep -q 'socket(AF_INET' out/output/tried
+}
+
 @test "a lazy job fetches what it touches, a second one nothing" {
 	mkdir tree
 	for n in {1..40}; do head -c 1000000 /dev/urandom >"tree/$n"; done

@@ -302,23 +302,6 @@ build_on() {
 	debugfs -R 'ea_list /dir/file' first/root.img | grep -q security.capability
 }
 
-# An ordinary user: who runs the tests, or for root nobody.
-as_user=()
-[ "$(id -u)" -ne 0 ] || as_user=(setpriv --reuid=65534 --regid=65534 --clear-groups)
-
-# debian_tar PACKAGES: a Debian as $user_directory/debian.tar, where an ordinary user made it and can
-# make more. The test's own directory is closed to others.
-debian_tar() {
-	command -v mmdebstrap >/dev/null || skip "no mmdebstrap"
-	apt-get indextargets --format '$(SITE)' 'Created-By: Packages' 2>/dev/null | grep -q . ||
-		skip "this host has no Debian mirror"
-	user_directory=$(mktemp -d /tmp/jobvm-user.XXXXXX)
-	chmod 777 "$user_directory"
-	TMPDIR=/tmp HOME=$user_directory "${as_user[@]}" mmdebstrap --quiet --variant=minbase \
-		--mode=fakechroot --include="$1" bookworm "$user_directory/debian.tar" >mmdebstrap.log 2>&1 ||
-		skip "mmdebstrap cannot make a Debian here: $(tail -n 1 mmdebstrap.log)"
-}
-
 @test "a Debian that an ordinary user made by mmdebstrap runs a Python job" {
 	debian_tar python3-minimal
 	"${as_user[@]}" test -x "$build/jobvm" || skip "nobody cannot execute $build/jobvm"
