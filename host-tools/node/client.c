@@ -246,7 +246,7 @@ int client_pass_on(const struct report *report, const int fds[2], struct error *
 
 void client_close(struct client *client, bool is_kept)
 {
-	static const char *const left[] = {SPOOL_ERROR, "job" SPOOL_RETURNED, SPOOL_JOB_DISK};
+	static const char *const left[] = {SPOOL_ERROR, ("job" SPOOL_RETURNED), SPOOL_JOB_DISK};
 	char path[PATH_MAX];
 
 	if (client->disk_fd >= 0)
