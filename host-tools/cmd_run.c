@@ -279,14 +279,32 @@ static int pack_here(const struct run *run, struct job *job, struct packed *pack
 }
 
 /* What the job wrote comes at its end: nothing of it was passed through while it ran. */
-static void pass_on(const struct job *job, const struct report *report)
+static int pass_on(const struct job *job, const struct report *report)
 {
 	const int fds[2] = {job->stdout_path ? -1 : STDOUT_FILENO,
 			    job->stderr_path ? -1 : STDERR_FILENO};
 	struct error error;
 
-	if (client_pass_on(report, fds, &error))
-		message_warning("%s", error.text);
+	int failed = client_pass_on(report, fds, &error);
+	if (failed)
+		message_error("%s", error.text);
+	return failed;
+}
+
+/* As conclude, of a job that a node ran; nothing that it left is lost. */
+static int conclude_by_node(struct run *run, struct job *job, struct report *report,
+			    const struct client *client, bool again)
+{
+	bool is_lost = !again && pass_on(job, report);
+	int exit_code = end_attempt(run, job, report, again);
+
+	if (run->keeps_disk)
+		say_kept(run, report, client->disk_path);
+	if (is_lost || (report->needs_recovery && report->status != STATUS_CANCELLED)) {
+		run->keeps_disk = true;
+		message_note("the job disk is kept as %s", client->disk_path);
+	}
+	return is_lost ? EXIT_JOBVM_FAILED : exit_code;
 }
 
 /* As run_once, by a node. */
@@ -309,15 +327,7 @@ static int run_by_node(struct run *run, struct job *job, bool is_last, bool *aga
 		exit_code = fail(job, &error);
 	} else {
 		*again = wants_again(&report, is_last);
-		if (!*again)
-			pass_on(job, &report);
-		exit_code = end_attempt(run, job, &report, *again);
-		if (run->keeps_disk)
-			say_kept(run, &report, client.disk_path);
-		if (report.needs_recovery && report.status != STATUS_CANCELLED) {
-			run->keeps_disk = true;
-			message_note("the job disk is %s", client.disk_path);
-		}
+		exit_code = conclude_by_node(run, job, &report, &client, *again);
 	}
 	run->cancelled = client.cancel_signal != 0;
 	if (run->cancelled && (!report.has_run || report.status == STATUS_CANCELLED))

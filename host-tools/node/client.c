@@ -161,11 +161,13 @@ static int take(struct client *client, const struct packed *packed, struct repor
 {
 	if (is_refused(client, error))
 		return -1;
-	if (check_place(client, error))
+	if (!check_place(client, error))
+		client->disk_fd = stored_open(client->disk_path, report, disk, error);
+	if (client->disk_fd < 0) {
+		/* It stays where it is. */
+		client->place[0] = '\0';
 		return -1;
-	client->disk_fd = stored_open(client->disk_path, report, disk, error);
-	if (client->disk_fd < 0)
-		return -1;
+	}
 	/* Nobody has asked for what a cancelled job left. */
 	if (report->status == STATUS_CANCELLED)
 		json_object_del(report->host, REPORT_RECOVERY);
@@ -193,6 +195,7 @@ int client_run(struct client *client, const struct packed *packed, struct report
 	return failed || take(client, packed, report, disk, error) ? -1 : 0;
 }
 
+/* A reader that has gone wants no more. */
 static int write_all(int from_fd, int to_fd)
 {
 	char bytes[65536];
@@ -204,7 +207,7 @@ static int write_all(int from_fd, int to_fd)
 		for (ssize_t done = 0, wrote; done < got; done += wrote) {
 			wrote = write(to_fd, bytes + done, (size_t)(got - done));
 			if (wrote < 0)
-				return -1;
+				return errno == EPIPE ? 0 : -1;
 		}
 	return got < 0 ? -1 : 0;
 }

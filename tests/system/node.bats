@@ -388,6 +388,11 @@ look='ls -A /tmp /var/tmp /dev/shm /dev/mqueue /run /root . 2>&1; ps | sed 1d | 
 	[ "$(cat tree/more)" = more ]
 	run -0 sh -c "'$build/jobvm' run --quiet --spool spool --request-memory 64M -- seq 100000 | head -n 1"
 	[ "$output" = 1 ]
+	# Nor is what could not be written lost.
+	run -125 sh -c "'$build/jobvm' run --spool spool --request-memory 64M -- seq 1000 2>said >/dev/full"
+	grep -q "write the job's stdout: No space left" said
+	jobvm collect -o full "$(sed -n 's/.* kept as //p' said)"
+	[ "$(tail -n 1 full/stdout)" = 1000 ]
 	end_node
 	rm -r spool/done/*/
 	[ -z "$(ls spool/new spool/run | grep -v :)" ]
