@@ -14,6 +14,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <limits.h>
+#include <linux/landlock.h>
 #include <slurm/slurm.h>
 #include <slurm/slurm_errno.h>
 #include <slurm/spank.h>
@@ -21,7 +22,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "host-tools/exitcodes.h"
@@ -90,6 +93,11 @@ int slurm_spank_init(spank_t spank, int argc, char **argv)
 		slurm_error("jobvm: plugstack.conf: '%s' is none of jobvm=PROGRAM, "
 			    "images=DIRECTORY, spool=DIRECTORY",
 			    argv[i]);
+	}
+	if (spool && program[0] != '/') {
+		is_misconfigured = true;
+		slurm_error("jobvm: plugstack.conf: spool=DIRECTORY needs jobvm=PROGRAM, with its "
+			    "whole path");
 	}
 	for (size_t i = 0; i < sizeof(options) / sizeof(options[0]); i++)
 		if (spank_option_register(spank, &options[i]) != ESPANK_SUCCESS)
@@ -168,15 +176,12 @@ int slurm_spank_init_post_opt(spank_t spank, int argc, char **argv)
 	return ESPANK_SUCCESS;
 }
 
-/* In slurmstepd, before there are tasks. */
-int slurm_spank_user_init(spank_t spank, int argc, char **argv)
+static int open_pipe(spank_t spank)
 {
 	char value[64];
 	uint32_t step;
 	struct stat stat;
 
-	(void)argc;
-	(void)argv;
 	if (spank_get_item(spank, S_JOB_ID, &job_id) != ESPANK_SUCCESS ||
 	    spank_get_item(spank, S_JOB_STEPID, &step) != ESPANK_SUCCESS)
 		return ESPANK_SUCCESS;
@@ -209,7 +214,92 @@ int slurm_spank_exit(spank_t spank, int argc, char **argv)
 	return ESPANK_SUCCESS;
 }
 
+/* --- nothing but jobvm --- */
+
+/* What executes programs of this machine. */
+#define LINKER "/lib64/ld-linux-x86-64.so.2"
+
+/* ABI 2; linux/landlock.h of Debian 12 knows the first only. */
+#define ACCESS_FS_REFER (1ULL << 13)
+
+static int allow(int ruleset_fd, const char *path, uint64_t access)
+{
+	struct landlock_path_beneath_attr rule = {
+		.allowed_access = access,
+		.parent_fd = open(path, O_PATH | O_CLOEXEC),
+	};
+
+	if (rule.parent_fd < 0)
+		return -1;
+	int failed = (int)syscall(SYS_landlock_add_rule, ruleset_fd, LANDLOCK_RULE_PATH_BENEATH,
+				  &rule, 0);
+	close(rule.parent_fd);
+	return failed;
+}
+
+/*
+ * From here on this process and its children execute jobvm, or nothing: Slurm runs what a user
+ * gives as --task-prolog and --task-epilog, too.
+ */
+static int allow_only_jobvm(void)
+{
+	const struct landlock_ruleset_attr attributes = {
+		.handled_access_fs = LANDLOCK_ACCESS_FS_EXECUTE | ACCESS_FS_REFER};
+	int ruleset_fd =
+		(int)syscall(SYS_landlock_create_ruleset, &attributes, sizeof(attributes), 0);
+
+	if (ruleset_fd < 0)
+		return -1;
+	/* A merge renames between directories, which is denied where nothing allows it. */
+	int failed = allow(ruleset_fd, program, LANDLOCK_ACCESS_FS_EXECUTE) ||
+		     allow(ruleset_fd, LINKER, LANDLOCK_ACCESS_FS_EXECUTE) ||
+		     allow(ruleset_fd, "/", ACCESS_FS_REFER) ||
+		     prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ||
+		     syscall(SYS_landlock_restrict_self, ruleset_fd, 0);
+	close(ruleset_fd);
+	return failed ? -1 : 0;
+}
+
+/*
+ * What jobvm is given of the task's environment. The linker and libraries would load code by other
+ * variables.
+ */
+static bool is_passed(const char *variable)
+{
+	static const char *const passed[] = {
+		"SLURM_", "HOME=", "USER=", "LOGNAME=", "TMPDIR=", SLURM_PIPE "="};
+
+	for (size_t i = 0; i < sizeof(passed) / sizeof(passed[0]); i++)
+		if (strncmp(variable, passed[i], strlen(passed[i])) == 0)
+			return true;
+	return false;
+}
+
+static void clean(char **environment)
+{
+	char **kept = environment;
+
+	for (; *environment; environment++)
+		if (is_passed(*environment))
+			*kept++ = *environment;
+	*kept = NULL;
+}
+
 /* --- the task --- */
+
+/* In slurmstepd, before there are tasks. */
+int slurm_spank_user_init(spank_t spank, int argc, char **argv)
+{
+	(void)argc;
+	(void)argv;
+	if (spool && allow_only_jobvm()) {
+		slurm_error("jobvm: cannot keep this step from executing other programs than %s: "
+			    "%s",
+			    program, strerror(errno));
+		is_misconfigured = true;
+	}
+	return open_pipe(spank);
+}
 
 static void add_image(struct line *line)
 {
@@ -287,6 +377,8 @@ int slurm_spank_task_init(spank_t spank, int argc, char **argv)
 	add(&line, command);
 	for (int i = 1; i < count; i++)
 		add(&line, words[i]);
+	if (spool)
+		clean(environment);
 	execvpe(program, (char *const *)(uintptr_t)line.words, environment);
 	slurm_error("jobvm: cannot execute %s: %s", program, strerror(errno));
 	fail_task();

@@ -115,7 +115,8 @@ script() {
 	in_slurm
 	local line
 	cp "$cluster/plugstack.conf" before
-	for line in "jobvm=$PWD/missing images=$build" "jobvm=$build/jobvm image=$build"; do
+	for line in "jobvm=$PWD/missing images=$build" "jobvm=$build/jobvm image=$build" \
+		"spool=$PWD"; do
 		echo "required $cluster/spank_jobvm.so $line" >"$cluster/plugstack.conf"
 		run --separate-stderr ! srun --jobvm-image="$build/image" echo native
 		prints ""
@@ -305,6 +306,27 @@ runs_by_node() {
 	node_only --slots 2
 	runs_by_node
 	[ "$(jq '.done' spool/status.json)" -ge 5 ]
+	end_node_only
+}
+
+# ran_here OPTION...: how much of what srun lets a user run beside the task, or load into it, did run.
+ran_here() {
+	rm -f ran linked.*
+	srun --task-prolog="$PWD/beside" --task-epilog="$PWD/beside" \
+		--export="ALL,LD_DEBUG=files,LD_DEBUG_OUTPUT=$PWD/linked" "$@" echo task >stdout
+	[ "$(cat stdout)" = task ]
+	# When the step is over, so is its epilog.
+	until [ "$(squeue -h -t all -o %T | grep -cv 'COMPLETED\|FAILED\|CANCELLED')" = 0 ]; do sleep 0.1; done
+	ls | grep -c '^ran\|^linked' || true
+}
+
+@test "nothing else of a user's runs on such a machine" {
+	in_slurm
+	printf '%s\n' '#!/bin/sh' "echo beside >>'$PWD/ran'" >beside
+	chmod 755 beside
+	[ "$(ran_here --jobvm-image=image)" -ge 2 ]
+	node_only
+	[ "$(ran_here)" = 0 ]
 	end_node_only
 }
 
