@@ -267,7 +267,7 @@ static int allow_only_jobvm(void)
 static bool is_passed(const char *variable)
 {
 	static const char *const passed[] = {
-		"SLURM_", "HOME=", "USER=", "LOGNAME=", "TMPDIR=", SLURM_PIPE "="};
+		"SLURM_", "HOME=", "USER=", "LOGNAME=", "TMPDIR=", (SLURM_PIPE "=")};
 
 	for (size_t i = 0; i < sizeof(passed) / sizeof(passed[0]); i++)
 		if (strncmp(variable, passed[i], strlen(passed[i])) == 0)
