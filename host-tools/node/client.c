@@ -5,7 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -26,20 +25,6 @@
 #define LOOK_LATE_NS (200 * 1000 * 1000)
 #define LOOKS_SOON   500
 
-/* Whoever holds the lock works there (spool.h); only the node's user can look. */
-static bool has_node(const struct client *client)
-{
-	char path[PATH_MAX];
-
-	snprintf(path, sizeof(path), "%s/" SPOOL_LOCK, client->spool);
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	if (fd < 0)
-		return errno == EACCES;
-	bool is_held = flock(fd, LOCK_SH | LOCK_NB) && errno == EWOULDBLOCK;
-	close(fd);
-	return is_held;
-}
-
 int client_open(struct client *client, const char *path, char pack_path[PATH_MAX],
 		struct error *error)
 {
@@ -52,7 +37,7 @@ int client_open(struct client *client, const char *path, char pack_path[PATH_MAX
 		return error_set(error, "%s: its path is too long", path);
 	snprintf(client->spool, sizeof(client->spool), "%s", resolved);
 	snprintf(pack_path, PATH_MAX, "%s/" SPOOL_NEW "/job", client->spool);
-	if (!has_node(client))
+	if (!spool_has_node(client->spool))
 		message_note("no node works in %s now; the job waits for one", client->spool);
 	return 0;
 }

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -57,6 +58,19 @@ static int lock(struct spool *spool, struct error *error)
 	error_set(error, "%s: has a node already", spool->path);
 	close(spool->lock_fd);
 	return -1;
+}
+
+bool spool_has_node(const char *path)
+{
+	char name[PATH_MAX];
+
+	snprintf(name, sizeof(name), "%.4000s/" SPOOL_LOCK, path);
+	int fd = open(name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+	if (fd < 0)
+		return errno == EACCES;
+	bool is_held = flock(fd, LOCK_SH | LOCK_NB) && errno == EWOULDBLOCK;
+	close(fd);
+	return is_held;
 }
 
 int spool_open(struct spool *spool, const char *path, struct error *error)

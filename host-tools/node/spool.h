@@ -79,6 +79,9 @@ struct spool_queue {
 int spool_open(struct spool *spool, const char *path, struct error *error);
 void spool_close(const struct spool *spool);
 
+/* Whether the spool PATH has a node, as far as can be seen: another user's cannot be asked. */
+bool spool_has_node(const char *path);
+
 /* PATH/ROOM/NAME with SUFFIX. */
 void spool_path(const struct spool *spool, const char *room, const char *name, const char *suffix,
 		char path[PATH_MAX]);

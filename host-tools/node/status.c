@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include "host-tools/jsontext.h"
@@ -70,13 +69,7 @@ json_t *node_status_read(const char *path, bool *runs, struct error *error)
 	uint64_t size_bytes;
 	json_t *json = NULL;
 
-	snprintf(name, sizeof(name), "%.4000s/" SPOOL_LOCK, path);
-	int lock_fd = open(name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
-	/* Another user's: it is as the status says. */
-	*runs = lock_fd < 0 ? errno == EACCES
-			    : flock(lock_fd, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK;
-	if (lock_fd >= 0)
-		close(lock_fd);
+	*runs = spool_has_node(path);
 	snprintf(name, sizeof(name), "%.4000s/" SPOOL_STATUS, path);
 	int fd = files_open(name, &size_bytes, error);
 	if (fd < 0)
