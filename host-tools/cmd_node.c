@@ -136,8 +136,9 @@ static int keep_warm(struct node *node, struct error *error)
 	const struct slots *slots = &node->slots;
 	bool is_idle = !node->rescans && count_waiting(node) == 0;
 
-	while (!node->status.drains &&
-	       slots_in(slots, SLOT_STARTS) + slots_in(slots, SLOT_WAITS) < node->warm_count) {
+	if (node->status.drains)
+		return 0;
+	while (slots_in(slots, SLOT_STARTS) + slots_in(slots, SLOT_WAITS) < node->warm_count) {
 		struct slot *slot = slots_find(slots, SLOT_EMPTY);
 		if (!slot)
 			return 0;
@@ -145,8 +146,7 @@ static int keep_warm(struct node *node, struct error *error)
 			return -1;
 		node->status.changed = true;
 	}
-	if (is_idle && !node->options.reuses && !node->status.drains &&
-	    slots_in(slots, SLOT_STARTS) == 0)
+	if (is_idle && !node->options.reuses && slots_in(slots, SLOT_STARTS) == 0)
 		renew_warm(node);
 	return 0;
 }
@@ -165,6 +165,10 @@ static int on_failure(struct node *node, struct error *error)
 
 static int on_word(struct node *node, struct slot *slot, int word, struct error *error)
 {
+	if (word == WORKER_BEGINS) {
+		slot->has_begun = true;
+		return 0;
+	}
 	node->status.changed = true;
 	if (word == WORKER_READY) {
 		if (slot->state == SLOT_STARTS)
@@ -233,13 +237,16 @@ static struct slot *find_running(const struct node *node, const char *name)
 {
 	for (size_t i = 0; i < node->slots.count; i++) {
 		struct slot *slot = &node->slots.items[i];
-		if (slot->state == SLOT_RUNS && strcmp(slot->name, name) == 0)
+		if (slot->state == SLOT_RUNS && slot->has_begun && strcmp(slot->name, name) == 0)
 			return slot;
 	}
 	return NULL;
 }
 
-/* A job that waits to go on is cancelled when it does. */
+/*
+ * A job that waits to go on is cancelled when it does. Before its worker has begun, a signal could
+ * be lost, or be taken for one that was meant for the job before it.
+ */
 static int serve_cancels(struct node *node, struct error *error)
 {
 	if (!node->has_cancels)

@@ -109,6 +109,7 @@ void slot_give(struct slot *slot, const char *name)
 	snprintf(slot->name, sizeof(slot->name), "%s", name);
 	slot->since = time(NULL);
 	slot->state = SLOT_RUNS;
+	slot->has_begun = false;
 	/* A worker that is gone says so by its socket's end. */
 	if (send(slot->socket_fd, name, strlen(name), MSG_NOSIGNAL) < 0)
 		return;

@@ -22,6 +22,7 @@ struct slot {
 	int socket_fd;
 	char name[SPOOL_NAME_MAX + 1]; /* of the job that it runs, or is to run */
 	time_t since;
+	bool has_begun; /* the worker knows of that job */
 	bool rehearses; /* its VM has, or is to */
 };
 

@@ -368,7 +368,6 @@ static enum worker_word run_job(const struct worker_options *options, const char
 	struct error error;
 	enum worker_word word = WORKER_DONE;
 
-	listen_for_cancel();
 	work = (struct work){.options = options, .name = name, .kind = "", .copy = {.fd = -1}};
 	find_disk(&work);
 	spool_path(options->spool, SPOOL_RUN, name, SPOOL_RESULTS, work.results);
@@ -491,6 +490,8 @@ void worker_main(const struct worker_options *options, bool rehearses, int socke
 		if (length <= 0)
 			break;
 		name[length] = '\0';
+		listen_for_cancel();
+		say(socket_fd, WORKER_BEGINS);
 		say(socket_fd, run_job(options, name));
 		if (!options->reuses)
 			break;

@@ -16,9 +16,10 @@ struct worker_options {
 	bool reuses;	  /* that VM runs all of its jobs */
 };
 
-/* What a worker says, one byte each: the first once, then one for each job. */
+/* What a worker says, one byte each: the first once, then two for each job. */
 enum worker_word {
 	WORKER_READY = 'r',
+	WORKER_BEGINS = 'j',	/* it has the job, which SIGINT cancels from now on */
 	WORKER_DONE = 'd',	/* the job's results are delivered */
 	WORKER_REFUSED = 'b',	/* it is no job that can be run; so are they */
 	WORKER_FAILED = 'f',	/* jobvm or its host failed; so are they */

@@ -438,6 +438,19 @@ run_spooled() {
 	end_node
 }
 
+@test "a job is cancelled that has no VM yet" {
+	mkdir spool
+	start_node --reuse
+	until [ -e spool/status.json ]; do sleep 0.1; done
+	run_spooled job sleep 1000
+	until [ "$(jq '.running | length' spool/status.json)" = 1 ]; do :; done
+	kill -INT "$client"
+	code=0; wait "$client" || code=$?
+	[ "$code" = 130 ]
+	[ "$(jq -r .status job/job.json)" = cancelled ]
+	end_node
+}
+
 @test "a job of 'run --spool' survives its node, killed or told to end" {
 	mkdir spool
 	start_node
