@@ -166,8 +166,10 @@ static void tell_again(const struct vm *vm)
 static void on_parking(struct vm *vm)
 {
 	vm->is_parked = vm->is_ready || !vm->options->is_rehearsal;
-	if (vm->unmounted && !vm->is_ready)
+	/* QEMU may have more to say before the guest is ready. */
+	if (vm->unmounted && !vm->told_again)
 		tell_again(vm);
+	vm->told_again = true;
 }
 
 static void follow_migration(struct vm *vm)

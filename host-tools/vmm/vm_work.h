@@ -79,6 +79,7 @@ struct vm {
 	bool is_parked;	     /* it has come so far */
 	bool has_run_before; /* a job: the guest says when it is ready for the next */
 	bool is_ready;	     /* it did */
+	bool told_again;     /* the guest, that there may be another job */
 	int qemu_status;
 	char line[CONTROL_LINE_BYTES];
 	size_t line_length;
