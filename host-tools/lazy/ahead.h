@@ -9,7 +9,7 @@
 #include <stdint.h>
 
 #define AHEAD_STREAMS	 16
-#define AHEAD_BLOCKS_MAX 8192 /* 32 MiB */
+#define AHEAD_BLOCKS_MAX 4096 /* 16 MiB */
 
 /* A place where somebody reads on and on. */
 struct ahead_stream {

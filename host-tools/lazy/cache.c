@@ -83,6 +83,7 @@ static void note_problem(struct cache *cache, const char *format, ...)
 
 int cache_make_directory(const char *path)
 {
+	struct stat status;
 	char copy[PATH_MAX];
 
 	if (snprintf(copy, sizeof(copy), "%s", path) >= (int)sizeof(copy)) {
@@ -95,7 +96,14 @@ int cache_make_directory(const char *path)
 			return -1;
 		*slash = '/';
 	}
-	return mkdir(copy, 0700) && errno != EEXIST ? -1 : 0;
+	if (mkdir(copy, 0700) == 0)
+		return 0;
+	if (errno != EEXIST)
+		return -1;
+	if (stat(copy, &status))
+		return -1;
+	errno = ENOTDIR;
+	return S_ISDIR(status.st_mode) ? 0 : -1;
 }
 
 /* Who else can write there decides what the guest reads. */

@@ -311,15 +311,27 @@ damage() {
 	serve_tree
 	touch not-a-directory
 	for policy in block file; do
-		run --separate-stderr fetch_disk policy=$policy cache="$PWD/not-a-directory/cache" -- \
-			all source all source
-		all_good
-		[ "$(value bytes_cached)" -eq 0 ]
-		[ "$(value cache_problems)" -gt 0 ]
-		[[ "$(value problem)" == *not-a-directory* ]]
-		# What was fetched is kept as long as the process lives.
-		[ "$(value bytes_fetched)" -le "$(($(value bytes_touched) * 101 / 100))" ]
+		for cache in not-a-directory/cache not-a-directory; do
+			run --separate-stderr fetch_disk policy=$policy cache="$PWD/$cache" -- \
+				all source all source
+			all_good
+			[ "$(value bytes_cached)" -eq 0 ]
+			[ "$(value cache_problems)" -gt 0 ]
+			[[ "$(value problem)" == *not-a-directory* ]]
+			# What was fetched is kept as long as the process lives.
+			[ "$(value bytes_fetched)" -le "$(($(value bytes_touched) * 101 / 100))" ]
+		done
 	done
+}
+
+@test "where nothing at all can be kept, what is read in a row is fetched once" {
+	mkdir tree
+	head -c 100000000 /dev/urandom >tree/large
+	serve_tree "$PWD/tree"
+	TMPDIR=/proc run --separate-stderr fetch_disk cache=/proc/cache -- all source
+	all_good
+	[ "$(value cache_problems)" -gt 0 ]
+	[ "$(value bytes_fetched)" -le "$(($(value bytes_touched) * 101 / 100))" ]
 }
 
 @test "a read-only cache is used, and not written" {
@@ -522,7 +534,7 @@ damage() {
 
 # FETCH_DELAY_MS: of each read (30).
 @test "a slow server is waited for" {
-	local delay=${FETCH_DELAY_MS:-30}
+	local delay=${FETCH_DELAY_MS:-30} hang_guard="timeout --foreground 7200"
 	serve_tree
 	end_server
 	server --filter=delay "$serve" input="$BATS_FILE_TMPDIR/tree/" rdelay="${delay}ms"

@@ -10,13 +10,20 @@
 
 #define PIECE_BLOCKS	  256 /* 1 MiB: the most that is asked for at once */
 #define PIECE_BYTES	  (PIECE_BLOCKS * CACHE_BLOCK_BYTES)
-/* In memory, after they came: what is fetched ahead is needed soon. */
+/*
+ * In memory, after they came: what is fetched ahead is needed soon. More than is ever ahead of a
+ * reader, or each piece would be dropped just before its use; in bytes, and in pieces of 64 KiB,
+ * the smallest that is asked for ahead.
+ */
 #define PIECES_KEPT_BYTES (32 << 20)
-#define PIECES_KEPT	  64
+#define PIECES_KEPT	  512
 /* With more than that to give to the cache, nothing is fetched ahead. */
 #define UNSAVED_BYTES_MAX (32 << 20)
 #define RANGES		  64
 #define FREE_BUFFERS	  64
+
+_Static_assert(2ULL * AHEAD_BLOCKS_MAX * CACHE_BLOCK_BYTES <= PIECES_KEPT_BYTES,
+	       "what is ahead of a reader is kept until it is read");
 
 enum piece_state { PIECE_WAITING, PIECE_HERE, PIECE_FAILED };
 
