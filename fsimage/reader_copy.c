@@ -156,9 +156,10 @@ struct copy {
 	fsimage_copied *copied;
 	void *context;
 	struct error *error;
+	uint64_t end; /* of what is there so far */
 };
 
-static int copy_piece(const struct copy *copy, uint64_t from, uint64_t start, uint64_t length)
+static int copy_piece(struct copy *copy, uint64_t from, uint64_t start, uint64_t length)
 {
 	struct fsimage *image = copy->image;
 	int64_t done = copy_at(image->fd, from, copy->output_fd, start, length);
@@ -167,12 +168,13 @@ static int copy_piece(const struct copy *copy, uint64_t from, uint64_t start, ui
 		return fail_output(copy->output_name, copy->error);
 	if ((uint64_t)done != length)
 		return inode_fail(image, image->map->inode, "its data ends early", copy->error);
+	copy->end = start + length;
 	if (copy->copied && copy->copied(copy->context, start, start + length, copy->error))
 		return -1;
 	return 0;
 }
 
-static int copy_extent(const struct copy *copy, const struct map_extent *extent)
+static int copy_extent(struct copy *copy, const struct map_extent *extent)
 {
 	uint64_t start = (uint64_t)extent->logical * IMAGE_BLOCK_BYTES;
 	uint64_t from = (uint64_t)extent->physical * IMAGE_BLOCK_BYTES;
@@ -194,7 +196,7 @@ int fsimage_copy_told(struct fsimage *image, uint32_t inode, uint64_t max_bytes,
 		      const char *output_name, fsimage_copied *copied, void *context,
 		      struct error *error)
 {
-	const struct copy copy = {image, output_fd, output_name, copied, context, error};
+	struct copy copy = {image, output_fd, output_name, copied, context, error, 0};
 
 	if (map_load(image, inode, S_IFREG, error) < 0)
 		return -1;
@@ -207,7 +209,7 @@ int fsimage_copy_told(struct fsimage *image, uint32_t inode, uint64_t max_bytes,
 			return -1;
 	}
 	/* The hole at its end. Last, for what is cut off is to be the beginning of the file. */
-	if (ftruncate(output_fd, image->map->size_bytes) < 0)
+	if (copy.end < image->map->size_bytes && ftruncate(output_fd, image->map->size_bytes) < 0)
 		return fail_output(output_name, error);
 	return 0;
 }
