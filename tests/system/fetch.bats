@@ -538,7 +538,8 @@ damage() {
 	serve_tree
 	end_server
 	server --filter=delay "$serve" input="$BATS_FILE_TMPDIR/tree/" rdelay="${delay}ms"
-	run --separate-stderr fetch_disk timeout=$((delay + 10000)) -- all source
+	# One read may need many answers, one after the other.
+	run --separate-stderr fetch_disk timeout=$((delay * 40 + 10000)) -- all source
 	all_good
 	[ "$(value stalled_ms)" -ge "$delay" ]
 	[ "$(value errors)" -eq 0 ]
