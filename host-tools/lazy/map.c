@@ -177,3 +177,23 @@ uint64_t map_find_metadata(const struct map *map, uint64_t block)
 	}
 	return low;
 }
+
+struct map_stretch map_stretch_at(const struct map *map, uint64_t block)
+{
+	uint64_t e = map_find_extent(map, block), m = map_find_metadata(map, block);
+	const struct map_extent *extent = e < map->extent_count ? &map->extents[e] : NULL;
+	const struct map_range *range = m < map->metadata_count ? &map->metadata[m] : NULL;
+	struct map_stretch zeros = {.end = map->header->image_bytes / MAP_BLOCK_BYTES};
+
+	if (extent && extent->start_block <= block)
+		return (struct map_stretch){.end = (uint64_t)extent->start_block + extent->blocks,
+					    .extent = extent};
+	if (range && range->start_block <= block)
+		return (struct map_stretch){.end = (uint64_t)range->start_block + range->blocks,
+					    .metadata = range};
+	if (extent && extent->start_block < zeros.end)
+		zeros.end = extent->start_block;
+	if (range && range->start_block < zeros.end)
+		zeros.end = range->start_block;
+	return zeros;
+}

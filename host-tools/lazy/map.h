@@ -83,6 +83,13 @@ struct map {
 	uint64_t file_count, extent_count, metadata_count, strings_bytes;
 };
 
+/* A part of the disk, up to the block END, that is one of the three. */
+struct map_stretch {
+	uint64_t end;
+	const struct map_extent *extent;  /* a file's data */
+	const struct map_range *metadata; /* or that; or zeros */
+};
+
 /*
  * Takes the SIZE bytes at BYTES (kept by the caller for as long as MAP is used, and aligned to 8)
  * for a map and checks each record: that all it names is there, the orders above, that no extent
@@ -95,5 +102,7 @@ int map_parse(const void *bytes, uint64_t size, struct map *map, struct error *e
 uint64_t map_find_extent(const struct map *map, uint64_t block);
 /* The same for the metadata. */
 uint64_t map_find_metadata(const struct map *map, uint64_t block);
+/* What is at BLOCK, which is on the disk. */
+struct map_stretch map_stretch_at(const struct map *map, uint64_t block);
 
 #endif

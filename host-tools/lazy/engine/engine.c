@@ -3,12 +3,9 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "host-tools/lazy/engine/engine_private.h"
-#include "host-tools/lazy/trace.h"
 
 /* Metadata that lies together is fetched together, in aligned pieces of that size. */
 #define METADATA_BLOCKS	  32
@@ -35,76 +32,15 @@ struct wish {
 	size_t piece_count;
 };
 
-/* --- what is where --- */
-
-/* A part of the disk that is one of the three. */
-struct stretch {
-	uint64_t end;
-	const struct map_extent *extent;  /* a file's data */
-	const struct map_range *metadata; /* or that; or zeros */
-};
-
-static struct stretch stretch_at(const struct engine *engine, uint64_t block)
-{
-	const struct map *map = engine->options.map;
-	uint64_t e = map_find_extent(map, block), m = map_find_metadata(map, block);
-	const struct map_extent *extent = e < map->extent_count ? &map->extents[e] : NULL;
-	const struct map_range *range = m < map->metadata_count ? &map->metadata[m] : NULL;
-	struct stretch zeros = {.end = engine->image_blocks};
-
-	if (extent && extent->start_block <= block)
-		return (struct stretch){.end = (uint64_t)extent->start_block + extent->blocks,
-					.extent = extent};
-	if (range && range->start_block <= block)
-		return (struct stretch){.end = (uint64_t)range->start_block + range->blocks,
-					.metadata = range};
-	if (extent && extent->start_block < zeros.end)
-		zeros.end = extent->start_block;
-	if (range && range->start_block < zeros.end)
-		zeros.end = range->start_block;
-	return zeros;
-}
-
 /* --- what was touched --- */
 
 static void touch_file(struct engine *engine, uint32_t file)
 {
-	const struct map *map = engine->options.map;
-	char line[TRACE_LINE_BYTES_MAX];
-
-	/* Nearly always it was touched before. */
-	if (engine->file_touched[file])
+	if (!touched_file(engine->touched, file) || !engine->options.fetches_files)
 		return;
 	pthread_mutex_lock(&engine->lock);
-	bool is_first = !atomic_exchange(&engine->file_touched[file], true);
-	if (is_first) {
-		size_t length = trace_line(map, &map->files[file], line);
-
-		atomic_fetch_add(&engine->options.state->files_touched, 1);
-		if (engine->options.trace_fd >= 0 && length &&
-		    write(engine->options.trace_fd, line, length) < 0)
-			state_note_problem(engine->options.state, "cannot write the trace");
-		if (engine->options.fetches_files)
-			planner_add_file(engine, file);
-	}
+	planner_add_file(engine, file);
 	pthread_mutex_unlock(&engine->lock);
-}
-
-/* Returns how many of the blocks were not touched before. */
-static uint32_t touch_blocks(struct engine *engine, uint64_t block, uint64_t end)
-{
-	uint32_t fresh = 0;
-
-	for (uint64_t i = block; i < end; i++) {
-		uint8_t bit = (uint8_t)(1U << i % 8);
-
-		if (!(engine->touched[i / 8] & bit))
-			fresh += !(atomic_fetch_or(&engine->touched[i / 8], bit) & bit);
-	}
-	if (fresh)
-		atomic_fetch_add(&engine->options.state->bytes_touched,
-				 (uint64_t)fresh * CACHE_BLOCK_BYTES);
-	return fresh;
 }
 
 /* Up to where the file goes on, block after block, from its EXTENT on. */
@@ -124,7 +60,7 @@ static void touch_data(struct engine *engine, uint64_t block, uint64_t end,
 {
 	touch_file(engine, extent->file);
 
-	uint32_t fresh = touch_blocks(engine, block, end);
+	uint32_t fresh = touched_blocks(engine->touched, block, end);
 
 	pthread_mutex_lock(&engine->lock);
 	planner_add_range(engine,
@@ -139,7 +75,7 @@ static void look_over(struct wish *wish)
 	uint64_t end = wish->block + wish->blocks;
 
 	for (uint64_t block = wish->block; block < end;) {
-		struct stretch stretch = stretch_at(wish->engine, block);
+		struct map_stretch stretch = map_stretch_at(wish->engine->options.map, block);
 		uint64_t stop = stretch.end < end ? stretch.end : end;
 		uint32_t first = (uint32_t)(block - wish->block), count = (uint32_t)(stop - block);
 
@@ -151,7 +87,7 @@ static void look_over(struct wish *wish)
 		} else if (wish->is_counted && stretch.extent) {
 			touch_data(wish->engine, block, stop, stretch.extent);
 		} else if (wish->is_counted) {
-			touch_blocks(wish->engine, block, stop);
+			touched_blocks(wish->engine->touched, block, stop);
 		}
 		block = stop;
 	}
@@ -231,7 +167,7 @@ static void read_cache(struct wish *wish)
 /* What is worth fetching with BLOCK: a piece of the metadata, or a small file. */
 static struct block_range neighbourhood(const struct engine *engine, uint64_t block)
 {
-	struct stretch stretch = stretch_at(engine, block);
+	struct map_stretch stretch = map_stretch_at(engine->options.map, block);
 	struct block_range range = {block, block + 1};
 
 	if (stretch.metadata) {
@@ -398,23 +334,6 @@ static int fulfil(struct wish *wish)
 
 /* --- the outside --- */
 
-/* Names the file that the guest wanted to read, or one of them. */
-static void note_failed(const struct wish *wish)
-{
-	const struct map *map = wish->engine->options.map;
-	uint64_t extent = map_find_extent(map, wish->block);
-
-	if (extent < map->extent_count &&
-	    map->extents[extent].start_block < wish->block + wish->blocks) {
-		const struct map_file *file = &map->files[map->extents[extent].file];
-		state_note_problem(wish->engine->options.state, "%.*s: could not be fetched",
-				   (int)file->path_bytes, map->strings + file->path_offset);
-	} else {
-		state_note_problem(wish->engine->options.state,
-				   "the list of inputs could not be fetched");
-	}
-}
-
 static int read_blocks(struct engine *engine, uint8_t *bytes, uint64_t block, uint32_t blocks,
 		       bool is_counted)
 {
@@ -433,7 +352,7 @@ static int read_blocks(struct engine *engine, uint8_t *bytes, uint64_t block, ui
 	int failed = wish.have ? fulfil(&wish) : -1;
 	free(wish.have);
 	if (failed && is_counted)
-		note_failed(&wish);
+		touched_failed(engine->touched, block, block + blocks);
 	if (failed)
 		errno = EIO;
 	return failed;
@@ -468,8 +387,6 @@ int engine_read(struct engine *engine, void *buffer, uint32_t bytes, uint64_t of
 	else
 		failed = read_blocks(engine, buffer, offset / CACHE_BLOCK_BYTES,
 				     bytes / CACHE_BLOCK_BYTES, is_counted);
-	if (failed && is_counted)
-		atomic_fetch_add(&engine->options.state->errors, 1);
 	return failed;
 }
 
@@ -516,14 +433,6 @@ static void *save_pieces(void *context)
 
 /* --- starting and stopping --- */
 
-static void *map_zeros(uint64_t bytes)
-{
-	void *zeros = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
-			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-
-	return zeros == MAP_FAILED ? NULL : zeros;
-}
-
 static int start_threads(struct engine *engine, struct error *error)
 {
 	if (planner_start(engine, error))
@@ -543,21 +452,16 @@ struct engine *engine_start(const struct engine_options *options, struct error *
 		return NULL;
 	}
 	engine->options = *options;
-	engine->image_blocks = remote_image_bytes(options->remote) / CACHE_BLOCK_BYTES;
 	engine->piece_blocks_max = remote_read_bytes_max(options->remote) / CACHE_BLOCK_BYTES;
 	if (engine->piece_blocks_max > PIECE_BLOCKS)
 		engine->piece_blocks_max = PIECE_BLOCKS;
-	engine->touched = map_zeros(engine->image_blocks / 8 + 1);
-	engine->file_touched = map_zeros(options->map->file_count + 1);
+	engine->touched = touched_new(options->map, options->state, options->trace_fd, error);
 	TAILQ_INIT(&engine->pieces);
 	STAILQ_INIT(&engine->save_queue);
 	pthread_mutex_init(&engine->lock, NULL);
 	pthread_cond_init(&engine->save_wake, NULL);
-	if (engine->touched && engine->file_touched && start_threads(engine, error) == 0)
+	if (engine->touched && start_threads(engine, error) == 0)
 		return engine;
-	if (!engine->touched || !engine->file_touched)
-		error_errno(error, "memory for a disk of %llu blocks",
-			    (unsigned long long)engine->image_blocks);
 	/* The process ends now: threads that run already go with it. */
 	return NULL;
 }
@@ -588,8 +492,7 @@ void engine_stop(struct engine *engine)
 	free_pieces(engine);
 	planner_free(engine);
 	cache_close(engine->options.cache);
-	munmap((void *)(uintptr_t)engine->touched, engine->image_blocks / 8 + 1);
-	munmap((void *)(uintptr_t)engine->file_touched, engine->options.map->file_count + 1);
+	touched_free(engine->touched);
 	free(engine->options.prefetch);
 	pthread_cond_destroy(&engine->save_wake);
 	pthread_mutex_destroy(&engine->lock);

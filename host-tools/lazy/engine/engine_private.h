@@ -7,6 +7,7 @@
 
 #include "host-tools/lazy/ahead.h"
 #include "host-tools/lazy/engine/engine.h"
+#include "host-tools/lazy/engine/touched.h"
 
 #define PIECE_BLOCKS	  256 /* 1 MiB: the most that is asked for at once */
 #define PIECE_BYTES	  (PIECE_BLOCKS * CACHE_BLOCK_BYTES)
@@ -69,10 +70,8 @@ struct planner {
 
 struct engine {
 	struct engine_options options;
-	uint64_t image_blocks;
 	uint32_t piece_blocks_max;
-	_Atomic uint8_t *touched;   /* a bit for each block */
-	_Atomic bool *file_touched; /* for each file: whether it was touched */
+	struct touched *touched;
 	_Atomic bool is_stopping;
 	_Atomic bool keeps_nothing; /* neither the cache nor the spare file take anything */
 

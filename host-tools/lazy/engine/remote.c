@@ -1,11 +1,11 @@
 #include "host-tools/lazy/engine/remote.h"
+#include "host-tools/lazy/engine/touched.h"
 
 #include <errno.h>
 #include <inttypes.h>
 #include <libnbd.h>
 #include <poll.h>
 #include <pthread.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,19 +55,6 @@ uint64_t monotonic_ms(void)
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
 	return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
-}
-
-void state_note_problem(struct fetch_state *state, const char *format, ...)
-{
-	uint32_t none = 0;
-	va_list values;
-
-	if (!atomic_compare_exchange_strong(&state->problem_state, &none, 1))
-		return;
-	va_start(values, format);
-	vsnprintf(state->problem, sizeof(state->problem), format, values);
-	va_end(values);
-	state->problem_state = 2;
 }
 
 /* --- lists --- */

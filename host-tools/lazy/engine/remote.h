@@ -66,8 +66,5 @@ bool remote_is_connected(const struct remote *remote);
 
 /* Milliseconds of a clock that nobody sets. */
 uint64_t monotonic_ms(void);
-/* Notes the first problem in STATE; later ones are not kept. */
-void state_note_problem(struct fetch_state *state, const char *format, ...)
-	__attribute__((format(printf, 2, 3)));
 
 #endif

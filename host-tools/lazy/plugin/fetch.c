@@ -19,6 +19,7 @@
 #include <nbdkit-plugin.h>
 
 #include "host-tools/lazy/engine/engine.h"
+#include "host-tools/lazy/engine/touched.h"
 #include "host-tools/lazy/trace.h"
 #include "imagebuilder/files.h"
 
