@@ -15,8 +15,7 @@ void job_init(struct job *job)
 		.directory = memory_or_exit(strdup(".")),
 		.transfer_executable = true,
 		.input_max_bytes = RECORD_UNSET,
-		.fetch = {.timeout_ms = FETCH_TIMEOUT_DEFAULT_MS,
-			  .cache_max_bytes = FETCH_CACHE_DEFAULT_BYTES},
+		.fetch = {.timeout_ms = FETCH_TIMEOUT_DEFAULT_MS},
 	};
 }
 

@@ -17,6 +17,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -24,6 +25,7 @@
 #include "host-tools/find_image.h"
 #include "host-tools/find_program.h"
 #include "host-tools/lazy/fetch_state.h"
+#include "host-tools/lazy/serve.h"
 #include "host-tools/lazy/trace.h"
 #include "host-tools/values.h"
 #include "imagebuilder/digest.h"
@@ -43,6 +45,7 @@ struct launch {
 	const struct fetch_options *options;
 	char program[PATH_MAX], plugin[PATH_MAX], cache[PATH_MAX], certificates[PATH_MAX];
 	bool has_cache; /* there is such a directory */
+	bool is_direct; /* what it serves is on this machine: nothing is kept */
 	bool is_local;	/* by a Unix socket: it needs no network */
 	int disk_fd, state_fd, trace_fd, status_fd, spare_fd, prefetch_fd, metadata_fd, log_fd;
 	struct strings arguments;
@@ -272,7 +275,8 @@ static int prepare(struct launch *launch, struct error *error)
 			   strncasecmp(from, tls_unix_scheme, sizeof(tls_unix_scheme) - 1) == 0;
 	if (find_parts(launch, error) || open_files(launch, error))
 		return -1;
-	find_cache_directory(launch);
+	if (!launch->is_direct)
+		find_cache_directory(launch);
 	return build_arguments(launch, error);
 }
 
@@ -396,6 +400,7 @@ static struct launch launch_for(const struct fetch *fetch)
 {
 	return (struct launch){
 		.options = &fetch->options,
+		.is_direct = fetch->is_direct,
 		.state_fd = fetch->state_fd,
 		.trace_fd = -1,
 		.disk_fd = -1,
@@ -441,7 +446,7 @@ static int take_facts(struct fetch *fetch, struct error *error)
 	return 0;
 }
 
-int fetch_start(const struct fetch_options *options, struct fetch *fetch, struct error *error)
+static int begin(const struct fetch_options *options, struct fetch *fetch, struct error *error)
 {
 	*fetch = (struct fetch){.options = *options,
 				.qemu_fd = -1,
@@ -456,6 +461,13 @@ int fetch_start(const struct fetch_options *options, struct fetch *fetch, struct
 	if (options->identity && !is_identity(options->identity))
 		return error_set(error, "'%.100s' is no identity: 64 hexadecimal digits",
 				 options->identity);
+	return 0;
+}
+
+int fetch_start(const struct fetch_options *options, struct fetch *fetch, struct error *error)
+{
+	if (begin(options, fetch, error))
+		return -1;
 
 	struct launch launch = launch_for(fetch);
 	int failed = make_shared(fetch, error) || make_disk(fetch, &launch.disk_fd, error);
@@ -474,6 +486,35 @@ int fetch_start(const struct fetch_options *options, struct fetch *fetch, struct
 		fetch_free(fetch);
 	}
 	return failed ? -1 : 0;
+}
+
+/* --- without a process --- */
+
+int fetch_direct(const struct fetch_options *options, struct fetch *fetch, struct error *error)
+{
+	if (begin(options, fetch, error))
+		return -1;
+	fetch->is_direct = true;
+	return make_shared(fetch, error);
+}
+
+int fetch_connect(struct fetch *fetch, const struct serve *serve, struct error *error)
+{
+	const char *wanted = fetch->options.identity;
+	struct sockaddr_un address = {.sun_family = AF_UNIX};
+
+	if (wanted && strcmp(wanted, serve->identity) != 0)
+		return error_set(error, "the inputs: it serves the tree %s, not %.64s",
+				 serve->identity, wanted);
+	memcpy(fetch->identity, serve->identity, sizeof(fetch->identity));
+	fetch->image_bytes = serve->image_bytes;
+	close_fd(&fetch->qemu_fd);
+	fetch->qemu_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d", serve->socket_fd);
+	if (fetch->qemu_fd < 0 ||
+	    connect(fetch->qemu_fd, (const struct sockaddr *)&address, sizeof(address)))
+		return error_errno(error, "connect to the server of the inputs");
+	return 0;
 }
 
 /* --- afterwards --- */

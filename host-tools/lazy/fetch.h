@@ -3,12 +3,17 @@
  * jobvm-fetch.so, connects to the server of the input tree, keeps what it fetched in this user's
  * cache, and serves the disk to QEMU over a socket pair.
  *
+ * Of a tree on this machine's own disks nothing is fetched, for it is here: QEMU reads from the
+ * server of ours that has it, and what is kept and counted here is the same but for the cache
+ * (fetch_direct).
+ *
  * That process meets a server which may be anybody. It runs in a session of its own, without this
  * process's environment and descriptors, confined by Landlock to the cache, and dies with us.
  */
 #ifndef HOST_TOOLS_LAZY_FETCH_H
 #define HOST_TOOLS_LAZY_FETCH_H
 
+#include <stdbool.h>
 #include <stdint.h>
 #include <sys/types.h>
 
@@ -51,6 +56,7 @@ struct fetch {
 	struct fetch_options options; /* its strings must last until fetch_finish */
 	struct fetch_state *state;    /* shared with the process */
 	int state_fd, trace_fd;
+	bool is_direct; /* fetch_direct's: there is no process */
 };
 
 /* What came of it, as the process counted until its end, however that came. */
@@ -74,6 +80,16 @@ struct fetch_summary {
  * options' timeout. 0 with FETCH filled, or -1 with ERROR set (it names the URI) and nothing left.
  */
 int fetch_start(const struct fetch_options *options, struct fetch *fetch, struct error *error);
+
+/*
+ * The same without a process, for a server of ours that QEMU reads from. fetch_direct makes what
+ * they share: state_fd and trace_fd are the server's. fetch_connect, when it has started, makes the
+ * connection for QEMU; another call makes another. OPTIONS' FROM must be the server by then, for
+ * fetch_metadata. 0, or -1 with ERROR set and fetch_finish to be called.
+ */
+struct serve;
+int fetch_direct(const struct fetch_options *options, struct fetch *fetch, struct error *error);
+int fetch_connect(struct fetch *fetch, const struct serve *serve, struct error *error);
 
 /*
  * Ends the process: closes our end, gives it a moment to write down what it has, and kills it if

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "host-tools/jsontext.h"
+#include "host-tools/lazy/on_network.h"
 #include "host-tools/message.h"
 #include "jobdisk/layout.h"
 
@@ -20,35 +21,44 @@ static bool is_uri(const char *from)
 	return from && strstr(from, "://");
 }
 
-/* A server of our own: of the job's inputs, or of what a directory holds. */
-static int serve(struct input_disk *disk, struct error *error)
+/* The inputs that a server of ours has, and where relative ones start. */
+static void find_inputs(const struct job *job, struct strings *inputs, const char **directory)
 {
-	const struct job *job = disk->job;
-	bool root = disk->manifest->user == USER_ROOT;
-	struct strings contents = {.count = 0};
-	struct serve_options options = {
-		.inputs = &job->inputs,
-		.directory = job->directory,
-		.uid = root ? 0 : JOB_UID,
-		.gid = root ? 0 : JOB_GID,
-	};
-	char directory[PATH_MAX];
-
-	if (is_uri(job->fetch.from))
-		return 0;
+	*inputs = (struct strings){.count = 0};
 	if (job->fetch.from) {
-		snprintf(directory, sizeof(directory), "%s/", job->fetch.from);
-		strings_add(&contents, directory);
-		options.inputs = &contents;
-		options.directory = NULL;
+		strings_format(inputs, "%s/", job->fetch.from);
+		*directory = NULL;
+		return;
 	}
-	int failed = serve_start(&options, &disk->serve, error);
-	strings_clear(&contents);
-	disk->is_serving = !failed;
-	return failed;
+	for (size_t i = 0; i < job->inputs.count; i++)
+		strings_add(inputs, job->inputs.items[i]);
+	*directory = job->directory;
 }
 
-static int fetch(struct input_disk *disk, struct error *error)
+/*
+ * Whether QEMU may read from the server itself: block by block, of this machine's own disks, where
+ * nobody asked for a cache or for what fills it.
+ */
+static bool is_direct(const struct input_disk *disk, const struct strings *inputs,
+		      const char *directory)
+{
+	const struct job_fetch *wish = &disk->job->fetch;
+	char path[PATH_MAX];
+
+	if (disk->manifest->fetch != FETCH_BLOCK || wish->cache_max_bytes || wish->prefetch_path)
+		return false;
+	for (size_t i = 0; i < inputs->count; i++) {
+		const char *input = inputs->items[i];
+		const char *start = *input != '/' && directory ? directory : "";
+
+		snprintf(path, sizeof(path), "%s%s%s", start, *start ? "/" : "", input);
+		if (is_on_network(path))
+			return false;
+	}
+	return true;
+}
+
+static struct fetch_options options_for(struct input_disk *disk)
 {
 	const struct job_fetch *wish = &disk->job->fetch;
 	struct fetch_options options = {
@@ -68,9 +78,51 @@ static int fetch(struct input_disk *disk, struct error *error)
 		options.from = disk->uri;
 		options.extra_fd = disk->serve.socket_fd;
 	}
+	return options;
+}
+
+/* A server of our own: of the job's inputs, or of what a directory holds. */
+static int serve(struct input_disk *disk, struct error *error)
+{
+	bool root = disk->manifest->user == USER_ROOT;
+	struct serve_counted counted;
+	struct strings inputs;
+	struct serve_options options = {
+		.inputs = &inputs,
+		.uid = root ? 0 : JOB_UID,
+		.gid = root ? 0 : JOB_GID,
+	};
+
+	if (is_uri(disk->job->fetch.from))
+		return 0;
+	find_inputs(disk->job, &inputs, &options.directory);
+	int failed = 0;
+	if (is_direct(disk, &inputs, options.directory)) {
+		const struct fetch_options fetch_options = options_for(disk);
+
+		failed = fetch_direct(&fetch_options, &disk->fetch, error);
+		disk->is_direct = disk->is_fetching = true;
+		counted.state_fd = disk->fetch.state_fd;
+		counted.trace_fd = disk->fetch.trace_fd;
+		options.counted = &counted;
+	}
+	failed = failed || serve_start(&options, &disk->serve, error);
+	strings_clear(&inputs);
+	disk->is_serving = !failed;
+	return failed;
+}
+
+static int fetch(struct input_disk *disk, struct error *error)
+{
+	const struct fetch_options options = options_for(disk);
+
+	disk->is_taken = false;
+	if (disk->is_direct) {
+		disk->fetch.options = options;
+		return fetch_connect(&disk->fetch, &disk->serve, error);
+	}
 	int failed = fetch_start(&options, &disk->fetch, error);
 	disk->is_fetching = !failed;
-	disk->is_taken = false;
 	return failed;
 }
 
@@ -102,7 +154,8 @@ int input_disk_open(struct input_disk *disk, const struct job *job, const struct
 int input_disk_take(struct input_disk *disk, int *fd, uint64_t *bytes, struct error *error)
 {
 	if (disk->is_taken) {
-		end_fetch(disk);
+		if (!disk->is_direct)
+			end_fetch(disk);
 		if (fetch(disk, error))
 			return -1;
 	}
@@ -121,6 +174,8 @@ void input_disk_finish(struct input_disk *disk)
 		return;
 	/* However it ended: it has served until the VM's end. */
 	fetch_finish(&disk->fetch, &disk->summary, &error);
+	if (disk->is_direct && serve_has_ended(&disk->serve))
+		message_warning("the server of the inputs ended before the job did; reads failed");
 	if (disk->summary.errors > 0)
 		message_warning("%" PRIu64 " reads of the inputs failed: %s", disk->summary.errors,
 				disk->summary.problem);

@@ -20,6 +20,7 @@ struct input_disk {
 	struct serve serve;
 	char uri[64];	 /* of that server */
 	bool is_serving; /* the inputs lie here, and the server is ours */
+	bool is_direct;	 /* and QEMU reads from it */
 	struct fetch fetch;
 	bool is_fetching, is_taken;
 	struct fetch_summary summary;

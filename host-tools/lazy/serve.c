@@ -26,6 +26,8 @@
 /* What the child has under these numbers: socket activation (sd_listen_fds(3)) says which. */
 #define CHILD_LISTEN_FD 3
 #define CHILD_READY_FD	4
+#define CHILD_STATE_FD	5
+#define CHILD_TRACE_FD	6
 
 /* Connections at a time: each is a thread at least, also of a client that says nothing. */
 #define CONNECTIONS_MAX "limit=1000"
@@ -67,7 +69,8 @@ static int build_arguments(struct strings *arguments, const struct serve_options
 		return error_set(error, PLUGIN " is not beside jobvm, or not installed");
 	strings_format(arguments, "%s", program);
 	strings_format(arguments, "--foreground");
-	strings_format(arguments, "--readonly");
+	if (!options->counted)
+		strings_format(arguments, "--readonly");
 	/* Our own clients come and go as their jobs do, which is nothing to tell of. */
 	strings_format(arguments, "--log=%s", is_private ? "null" : "stderr");
 	if (options->tls_certificates) {
@@ -81,6 +84,10 @@ static int build_arguments(struct strings *arguments, const struct serve_options
 	strings_format(arguments, "%s", plugin);
 	strings_format(arguments, CONNECTIONS_MAX);
 	strings_format(arguments, "ready-fd=%d", CHILD_READY_FD);
+	if (options->counted) {
+		strings_format(arguments, "state-fd=%d", CHILD_STATE_FD);
+		strings_format(arguments, "trace-fd=%d", CHILD_TRACE_FD);
+	}
 	strings_format(arguments, "uid=%u", options->uid);
 	strings_format(arguments, "gid=%u", options->gid);
 	return add_inputs(arguments, options, error);
@@ -88,25 +95,35 @@ static int build_arguments(struct strings *arguments, const struct serve_options
 
 /* --- the child --- */
 
+struct child {
+	char **arguments;
+	int fds[4]; /* that it gets, under the numbers above, in their order */
+	size_t fd_count;
+	bool is_private; /* its socket is here already: it needs no network */
+};
+
 /* Gives the descriptors their numbers, from where they are in nobody's way. */
-static int inherit(int listen_fd, int ready_fd)
+static int inherit(const struct child *child)
 {
+	int fds[4];
 	int null_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 
-	listen_fd = fcntl(listen_fd, F_DUPFD_CLOEXEC, CHILD_READY_FD + 1);
-	ready_fd = fcntl(ready_fd, F_DUPFD_CLOEXEC, CHILD_READY_FD + 1);
-	if (null_fd < 0 || listen_fd < 0 || ready_fd < 0)
+	for (size_t i = 0; i < child->fd_count; i++) {
+		fds[i] = fcntl(child->fds[i], F_DUPFD_CLOEXEC, CHILD_TRACE_FD + 1);
+		if (fds[i] < 0)
+			return -1;
+	}
+	if (null_fd < 0 || dup2(null_fd, STDIN_FILENO) < 0 ||
+	    dup2(STDERR_FILENO, STDOUT_FILENO) < 0)
 		return -1;
-	return dup2(null_fd, STDIN_FILENO) < 0 || dup2(STDERR_FILENO, STDOUT_FILENO) < 0 ||
-			       dup2(listen_fd, CHILD_LISTEN_FD) < 0 ||
-			       dup2(ready_fd, CHILD_READY_FD) < 0 ||
-			       syscall(SYS_close_range, CHILD_READY_FD + 1, ~0U, 0)
-		       ? -1
-		       : 0;
+	for (size_t i = 0; i < child->fd_count; i++)
+		if (dup2(fds[i], CHILD_LISTEN_FD + (int)i) < 0)
+			return -1;
+	return (int)syscall(SYS_close_range, CHILD_LISTEN_FD + child->fd_count, ~0U, 0);
 }
 
 /* Never returns. */
-static void run_child(char **arguments, int listen_fd, int ready_fd, pid_t parent)
+static void run_child(const struct child *child, pid_t parent)
 {
 	char pid[16];
 	sigset_t none;
@@ -117,27 +134,28 @@ static void run_child(char **arguments, int listen_fd, int ready_fd, pid_t paren
 	unsetenv("LISTEN_FDNAMES");
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
+	if (child->is_private)
+		confine_network();
 	/* Own session: a terminal's Ctrl-C is for jobvm, which then ends the server. */
-	if (setsid() < 0 || inherit(listen_fd, ready_fd) ||
-	    prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)) {
-		dprintf(ready_fd, "error cannot start the server: %s\n", strerror(errno));
+	if (setsid() < 0 || inherit(child) || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)) {
+		dprintf(child->fds[1], "error cannot start the server: %s\n", strerror(errno));
 		_exit(126);
 	}
 	/* The death signal is not sent for a parent that died before it was asked for. */
 	if (getppid() == parent)
-		execv(arguments[0], arguments);
-	dprintf(CHILD_READY_FD, "error cannot execute %s: %s\n", arguments[0], strerror(errno));
+		execv(child->arguments[0], child->arguments);
+	dprintf(CHILD_READY_FD, "error cannot execute %s: %s\n", child->arguments[0],
+		strerror(errno));
 	_exit(126);
 }
 
-static int spawn(char **arguments, int listen_fd, int ready_fd, struct serve *serve,
-		 struct error *error)
+static int spawn(const struct child *child, struct serve *serve, struct error *error)
 {
 	pid_t parent = getpid();
 
 	serve->pid = fork();
 	if (serve->pid == 0)
-		run_child(arguments, listen_fd, ready_fd, parent);
+		run_child(child, parent);
 	if (serve->pid < 0)
 		return error_errno(error, "start the server");
 	serve->pid_fd = (int)syscall(SYS_pidfd_open, serve->pid, 0);
@@ -193,8 +211,8 @@ static int wait_ready(int ready_fd, int cancel_fd, struct serve *serve, struct e
 	int status;
 
 	if (read_line(ready_fd, cancel_fd, line, sizeof(line), error) == 0) {
-		if (sscanf(line, "ready %" SCNu64 " %64[0-9a-f]", &serve->file_count,
-			   serve->identity) == 2)
+		if (sscanf(line, "ready %" SCNu64 " %" SCNu64 " %64[0-9a-f]", &serve->file_count,
+			   &serve->image_bytes, serve->identity) == 3)
 			return 0;
 		if (strncmp(line, "error ", strlen("error ")) == 0)
 			error_set(error, "%s", line + strlen("error "));
@@ -223,7 +241,16 @@ static int start(int listen_fd, int cancel_fd, const struct serve_options *optio
 	if (failed) {
 		error_errno(error, "make a pipe");
 	} else {
-		failed = spawn(arguments.items, listen_fd, ready[1], serve, error);
+		const struct serve_counted *counted = options->counted;
+		const struct child child = {
+			.arguments = arguments.items,
+			.fds = {listen_fd, ready[1], counted ? counted->state_fd : -1,
+				counted ? counted->trace_fd : -1},
+			.fd_count = counted ? 4 : 2,
+			.is_private = is_private,
+		};
+
+		failed = spawn(&child, serve, error);
 		close(ready[1]);
 		if (!failed)
 			failed = wait_ready(ready[0], cancel_fd, serve, error);
@@ -299,6 +326,13 @@ int serve_start(const struct serve_options *options, struct serve *serve, struct
 	else
 		serve->socket_fd = socket_fd;
 	return failed;
+}
+
+bool serve_has_ended(const struct serve *serve)
+{
+	struct pollfd polled = {.fd = serve->pid_fd, .events = POLLIN};
+
+	return poll(&polled, 1, 0) > 0;
 }
 
 int serve_end(struct serve *serve, struct error *error)

@@ -5,6 +5,7 @@
 #ifndef HOST_TOOLS_LAZY_SERVE_H
 #define HOST_TOOLS_LAZY_SERVE_H
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "host-tools/values.h"
@@ -18,6 +19,14 @@ struct serve_options {
 	gid_t gid;
 	const char
 		*tls_certificates; /* directory; all clients must use TLS and have one; or NULL */
+	/*
+	 * For serve_start: the one client is a guest's QEMU, and what it reads is counted in
+	 * STATE_FD (struct fetch_state) and listed in TRACE_FD, as by a process that fetches. NULL:
+	 * else.
+	 */
+	const struct serve_counted {
+		int state_fd, trace_fd;
+	} * counted;
 };
 
 struct serve {
@@ -32,6 +41,7 @@ struct serve {
 	char identity[DIGEST_HEX_BYTES];
 	bool aborted;	     /* serve_end's */
 	uint64_t file_count; /* with data */
+	uint64_t image_bytes;
 };
 
 /*
@@ -48,6 +58,9 @@ int serve_start(const struct serve_options *options, struct serve *serve, struct
  */
 int serve_start_on(int listen_fd, int cancel_fd, const struct serve_options *options,
 		   struct serve *serve, struct error *error);
+
+/* Whether it has ended by itself, which serve_end tells more of. */
+bool serve_has_ended(const struct serve *serve);
 
 /*
  * Ends the server and closes the descriptors. -1 with ERROR set where it had ended by itself;

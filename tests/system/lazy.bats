@@ -74,8 +74,12 @@ fetch() {
 		while [ ! -e /tmp/never ]; do sleep 1; done'
 	[ "$first_line" = started ]
 	children=$(pgrep -P "$jobvm_pid")
-	[ "$(wc -w <<<"$children")" -ge 3 ]
+	[ "$(wc -w <<<"$children")" -ge 2 ]
 	! ss -Htunap | grep -E "pid=($(tr '\n' '|' <<<"$children")0),"
+	if [ "$(id -u)" -eq 0 ]; then
+		server=$(pgrep -P "$jobvm_pid" nbdkit)
+		[ "$(readlink "/proc/$server/ns/net")" != "$(readlink /proc/self/ns/net)" ]
+	fi
 	kill -INT "$jobvm_pid"
 	timeout 20 cat <&7 >facts || true
 	end_job
@@ -110,16 +114,69 @@ fetch() {
 	own_cache
 	for policy in block file; do
 		rm -rf out again cache/jobvm/fetch
-		jobvm run -o out --fetch "$policy" -i tree/ -- sh -c 'cat 7 13 | sha256sum' >first
+		jobvm run -o out --fetch "$policy" --fetch-cache 1G -i tree/ -- \
+			sh -c 'cat 7 13 | sha256sum' >first
 		[ "$(cat first)" = "$(cat tree/7 tree/13 | sha256sum)" ]
 		[ "$(fetch files_touched)" -eq 2 ]
 		[ "$(fetch bytes_touched)" -ge 2000000 ]
 		[ "$(fetch 'bytes_fetched <= .host.fetch.bytes_touched * 1.2')" = true ]
-		jobvm run -o again --fetch "$policy" -i tree/ -- sh -c 'cat 7 13 | sha256sum' >second
+		jobvm run -o again --fetch "$policy" --fetch-cache 1G -i tree/ -- \
+			sh -c 'cat 7 13 | sha256sum' >second
 		cmp first second
 		[ "$(fetch bytes_fetched again/job.json)" -eq 0 ]
 		[ "$(fetch bytes_from_cache again/job.json)" -ge 2000000 ]
 	done
+}
+
+@test "what lies on a disk of this machine is read there, and not copied" {
+	make_tree
+	own_cache
+	run --separate-stderr -0 jobvm run -o out --fetch block --trace trace -i tree/ -- \
+		sh -c 'cat sub/deep/file; sha256sum <numbers'
+	prints "deep"$'\n'"$(sha256sum <tree/numbers)"
+	[ "$(fetch files_touched)" -eq 2 ]
+	[ "$(fetch bytes_touched)" -ge "$(stat -c %s tree/numbers)" ]
+	[ "$(fetch 'bytes_fetched + .host.fetch.bytes_cached')" -eq 0 ]
+	[ ! -e cache/jobvm/fetch ]
+	[ "$(grep -v '^#' trace)" = $'sub/deep/file\nnumbers' ]
+	# A list of what to fetch ahead, and a cache that is asked for, are served by the other way.
+	for option in '--prefetch trace' '--fetch-cache 1G'; do
+		rm -rf out cache/jobvm/fetch
+		jobvm run -o out --fetch block $option -i tree/ -- cat numbers | cmp - tree/numbers
+		[ "$(fetch 'bytes_cached > 0')" = true ]
+	done
+}
+
+@test "what comes over a network, or may, is kept in the cache" {
+	needs_root "mounting without fusermount3"
+	own_cache
+	head -c 2000000 /dev/urandom >data
+	mkdir remote
+	nbdfuse -P nbdfuse.pid -r remote/data --command nbdkit -s --readonly file data 3>&- &
+	until [ -s nbdfuse.pid ]; do kill -0 $!; done
+	jobvm run -o out --fetch block -i remote/data -- sha256sum data >digest ||
+		{ umount remote; return 1; }
+	umount remote
+	wait $! || true
+	[ "$(cut -c 1-64 digest)" = "$(sha256sum <data | cut -c 1-64)" ]
+	[ "$(fetch 'bytes_cached >= 2000000')" = true ]
+}
+
+@test "a server that is killed while its job reads is an error that is told" {
+	make_tree
+	start_job -o out --fetch block -i tree/ -- sh -c '
+		echo started
+		head -c 30000000 /dev/zero
+		echo
+		cat numbers >read; echo $?'
+	pkill -KILL -P "$jobvm_pid" nbdkit
+	tail -n +2 <&7 >rest
+	end_job
+	cat stderr rest
+	[ "$code" -eq 0 ]
+	[ "$(cat rest)" = 1 ]
+	[ ! -s out/output/read ]
+	grep -q "warning: the server of the inputs ended before the job did" stderr
 }
 
 @test "one block of a file: block fetches little, file the whole" {

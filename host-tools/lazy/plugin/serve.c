@@ -2,8 +2,9 @@
  * jobvm-serve: a plugin of nbdkit that serves a tree of files as a read-only disk, and its map.
  *
  * Parameters: input=PATH, as often as there are inputs; uid=N and gid=N, the owner of all files
- * on the disk; ready-fd=N, where it writes a line when it serves ("ready FILES IDENTITY") or
- * cannot ("error WHY"), and closes it.
+ * on the disk; ready-fd=N, where it writes a line when it serves ("ready FILES BYTES IDENTITY") or
+ * cannot ("error WHY"), and closes it. With state-fd=N the one client is a guest's QEMU, and what
+ * is read is counted there (fetch_state.h), its files listed in trace-fd=N.
  */
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
@@ -13,9 +14,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "host-tools/lazy/engine/touched.h"
 #include "host-tools/lazy/export.h"
 #include "host-tools/message.h"
 #include "jobdisk/layout.h"
@@ -32,8 +35,10 @@
 
 static struct strings inputs;
 static unsigned uid = JOB_UID, gid = JOB_GID;
-static int ready_fd = -1;
+static int ready_fd = -1, state_fd = -1, trace_fd = -1;
 static struct export *export;
+static struct fetch_state *state; /* NULL, as touched: nothing is counted */
+static struct touched *touched;
 static const char *description;
 
 /* What a client has open. */
@@ -54,6 +59,10 @@ static int set(const char *key, const char *value)
 		return nbdkit_parse_unsigned(key, value, &gid);
 	if (strcmp(key, "ready-fd") == 0)
 		return nbdkit_parse_int(key, value, &ready_fd);
+	if (strcmp(key, "state-fd") == 0)
+		return nbdkit_parse_int(key, value, &state_fd);
+	if (strcmp(key, "trace-fd") == 0)
+		return nbdkit_parse_int(key, value, &trace_fd);
 	nbdkit_error("unknown parameter '%s'", key);
 	return -1;
 }
@@ -73,6 +82,8 @@ static void tell_lost(void *context, const struct error *why)
 	static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 	(void)context;
+	if (state)
+		state_note_problem(state, "%s", why->text);
 	pthread_mutex_lock(&lock);
 	message_warning("%s", why->text);
 	pthread_mutex_unlock(&lock);
@@ -89,6 +100,19 @@ static void raise_limits(void)
 	}
 }
 
+static int start_counting(struct error *error)
+{
+	if (state_fd < 0)
+		return 0;
+	state = mmap(NULL, sizeof(*state), PROT_READ | PROT_WRITE, MAP_SHARED, state_fd, 0);
+	if (state == MAP_FAILED) {
+		state = NULL;
+		return error_errno(error, "map the shared state");
+	}
+	touched = touched_new(export_map(export), state, trace_fd, error);
+	return touched ? 0 : -1;
+}
+
 static int make_export(void)
 {
 	const struct export_options options = {
@@ -97,7 +121,7 @@ static int make_export(void)
 
 	raise_limits();
 	export = export_make(&options, &error);
-	if (!export) {
+	if (!export || start_counting(&error)) {
 		fail_start(&error);
 		return -1;
 	}
@@ -117,14 +141,15 @@ static int confine_and_tell(void)
 	}
 	if (ready_fd < 0)
 		return 0;
-	dprintf(ready_fd, "ready %" PRIu64 " %s\n", export_map(export)->file_count,
-		export_identity(export));
+	dprintf(ready_fd, "ready %" PRIu64 " %" PRIu64 " %s\n", export_map(export)->file_count,
+		export_map(export)->header->image_bytes, export_identity(export));
 	close(ready_fd);
 	return 0;
 }
 
 static void end(void)
 {
+	touched_free(touched);
 	export_free(export);
 	export = NULL;
 	strings_clear(&inputs);
@@ -192,14 +217,46 @@ static int always(void *handle)
 static int read_bytes(void *handle, void *bytes, uint32_t count, uint64_t offset, uint32_t flags)
 {
 	struct error error;
-	int failed = *(enum handle *)handle == HANDLE_MAP
-			     ? export_read_map(export, bytes, count, offset, &error)
-			     : export_read_disk(export, bytes, count, offset, &error);
+	bool is_map = *(enum handle *)handle == HANDLE_MAP;
+	uint64_t block = offset / MAP_BLOCK_BYTES;
+	uint64_t end = (offset + count + MAP_BLOCK_BYTES - 1) / MAP_BLOCK_BYTES;
 
 	(void)flags;
+	if (touched && !is_map)
+		touched_range(touched, block, end);
+
+	int failed = is_map ? export_read_map(export, bytes, count, offset, &error)
+			    : export_read_disk(export, bytes, count, offset, &error);
+
+	if (failed && touched && !is_map)
+		touched_failed(touched, block, end);
 	if (failed)
 		nbdkit_set_error(EIO);
 	return failed;
+}
+
+/* A guest's QEMU must have its disk open for writing (input_disk.c); all others' is read-only. */
+
+static int refuse_write(void *handle, const void *bytes, uint32_t count, uint64_t offset,
+			uint32_t flags)
+{
+	(void)handle, (void)bytes, (void)count, (void)offset, (void)flags;
+	nbdkit_set_error(EPERM);
+	return -1;
+}
+
+static int refuse(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
+{
+	(void)handle, (void)count, (void)offset, (void)flags;
+	nbdkit_set_error(EPERM);
+	return -1;
+}
+
+/* There never is anything to write. */
+static int flush(void *handle, uint32_t flags)
+{
+	(void)handle, (void)flags;
+	return 0;
 }
 
 static int find_extents(void *handle, uint32_t count, uint64_t offset, uint32_t flags,
@@ -227,7 +284,7 @@ static struct nbdkit_plugin plugin = {
 	.longname = "jobvm's served trees",
 	.description = "serves a tree of files as a read-only ext4 disk",
 	.config = set,
-	.config_help = "input=PATH (several), uid=N, gid=N, ready-fd=N",
+	.config_help = "input=PATH (several), uid=N, gid=N, ready-fd=N, state-fd=N, trace-fd=N",
 	.magic_config_key = "input",
 	.get_ready = make_export,
 	.after_fork = confine_and_tell,
@@ -240,7 +297,15 @@ static struct nbdkit_plugin plugin = {
 	.block_size = get_block_size,
 	.can_multi_conn = always,
 	.can_extents = always,
+	.can_write = always,
+	.can_trim = always,
+	.can_zero = always,
+	.can_flush = always,
 	.pread = read_bytes,
+	.pwrite = refuse_write,
+	.trim = refuse,
+	.zero = refuse,
+	.flush = flush,
 	.extents = find_extents,
 	.errno_is_preserved = 0,
 };
