@@ -42,6 +42,8 @@ struct fetch_options {
 	int extra_fd;
 };
 
+struct serve;
+
 /* A fetching process. All of it is fetch_start's; fetch_finish ends it. */
 struct fetch {
 	char identity[FETCH_IDENTITY_BYTES];
@@ -87,7 +89,6 @@ int fetch_start(const struct fetch_options *options, struct fetch *fetch, struct
  * connection for QEMU; another call makes another. OPTIONS' FROM must be the server by then, for
  * fetch_metadata. 0, or -1 with ERROR set and fetch_finish to be called.
  */
-struct serve;
 int fetch_direct(const struct fetch_options *options, struct fetch *fetch, struct error *error);
 int fetch_connect(struct fetch *fetch, const struct serve *serve, struct error *error);
 

@@ -165,6 +165,16 @@ int input_disk_take(struct input_disk *disk, int *fd, uint64_t *bytes, struct er
 	return 0;
 }
 
+/* Nobody else has counted what the guest could not read then. */
+static void note_server_ended(struct fetch_summary *summary)
+{
+	static const char problem[] = "the server of the inputs ended before the job did";
+
+	message_warning("%s; what it read after that failed", problem);
+	if (!summary->problem[0])
+		memcpy(summary->problem, problem, sizeof(problem));
+}
+
 void input_disk_finish(struct input_disk *disk)
 {
 	const char *trace_path = disk->job->fetch.trace_path;
@@ -175,7 +185,7 @@ void input_disk_finish(struct input_disk *disk)
 	/* However it ended: it has served until the VM's end. */
 	fetch_finish(&disk->fetch, &disk->summary, &error);
 	if (disk->is_direct && serve_has_ended(&disk->serve))
-		message_warning("the server of the inputs ended before the job did; reads failed");
+		note_server_ended(&disk->summary);
 	if (disk->summary.errors > 0)
 		message_warning("%" PRIu64 " reads of the inputs failed: %s", disk->summary.errors,
 				disk->summary.problem);

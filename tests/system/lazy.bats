@@ -177,6 +177,7 @@ fetch() {
 	[ "$(cat rest)" = 1 ]
 	[ ! -s out/output/read ]
 	grep -q "warning: the server of the inputs ended before the job did" stderr
+	[ "$(fetch problem)" = "the server of the inputs ended before the job did" ]
 }
 
 @test "one block of a file: block fetches little, file the whole" {
