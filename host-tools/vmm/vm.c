@@ -569,14 +569,18 @@ static void serve_process(struct vm *vm)
 
 /* --- deadlines --- */
 
+/* Less of waiting for a processor than that is nobody's excuse. */
+#define STARVED_MS_MIN 100
+
 /*
- * How long QEMU's threads have waited for a processor so far (proc(5), /proc/PID/task/TID/
- * schedstat): that tells a guest that is dead from one that is not given any time.
+ * How long the one of QEMU's threads that waited longest has waited for a processor so far
+ * (proc(5), /proc/PID/task/TID/schedstat): that tells a guest that is dead from one that is not
+ * given any time.
  */
 static uint64_t run_queue_wait_ms(pid_t pid)
 {
 	char path[64];
-	uint64_t ran_ns, waited_ns, sum_ns = 0;
+	uint64_t ran_ns, waited_ns, most_ns = 0;
 
 	snprintf(path, sizeof(path), "/proc/%d/task", (int)pid);
 	DIR *threads = opendir(path);
@@ -586,26 +590,31 @@ static uint64_t run_queue_wait_ms(pid_t pid)
 		FILE *file = fopen(path, "re");
 		if (!file)
 			continue;
-		if (fscanf(file, "%" SCNu64 " %" SCNu64, &ran_ns, &waited_ns) == 2)
-			sum_ns += waited_ns;
+		if (fscanf(file, "%" SCNu64 " %" SCNu64, &ran_ns, &waited_ns) == 2 &&
+		    waited_ns > most_ns)
+			most_ns = waited_ns;
 		fclose(file);
 	}
 	if (threads)
 		closedir(threads);
-	return sum_ns / 1000000;
+	return most_ns / 1000000;
 }
 
-/* Whether QEMU spent most of the silence waiting for the host; the silence then starts anew. */
+/*
+ * Takes from the silence what QEMU waited for the host meanwhile: whether that gives the guest more
+ * time. On a host that is never idle a dead guest ends too, when it has had its time.
+ */
 static bool was_starved(struct vm *vm)
 {
-	uint64_t waited_ms = run_queue_wait_ms(vm->qemu.pid);
+	uint64_t before_ms = vm->waited_ms, waited_ms = run_queue_wait_ms(vm->qemu.pid);
 	uint64_t silence_ms = now_ms() - vm->last_word_ms;
-	bool starved = waited_ms - vm->waited_ms > silence_ms / 2;
+	uint64_t excused_ms = waited_ms > before_ms ? waited_ms - before_ms : 0;
 
+	if (excused_ms > silence_ms)
+		excused_ms = silence_ms;
 	vm->waited_ms = waited_ms;
-	if (starved)
-		vm->last_word_ms = now_ms();
-	return starved;
+	vm->last_word_ms += excused_ms;
+	return excused_ms >= STARVED_MS_MIN;
 }
 
 static uint64_t silence_deadline_ms(const struct vm *vm)

@@ -70,7 +70,7 @@ struct vm {
 	int signal_fd;
 	uint64_t start_ms, last_word_ms, quit_ms;
 	uint64_t reader_ms; /* spent waiting for our own reader, which is not the guest's time */
-	uint64_t waited_ms; /* run queue delay of QEMU's threads at the last word */
+	uint64_t waited_ms; /* of QEMU, for a processor, when that was last looked at */
 	enum kill_reason kill_reason;
 	const struct pump *failed_output;
 	int output_errno;
