@@ -131,6 +131,17 @@ void touched_failed(struct touched *touched, uint64_t block, uint64_t end)
 	}
 }
 
+struct fetch_state *state_map(int fd, struct error *error)
+{
+	struct fetch_state *state = mmap(NULL, sizeof(*state), PROT_READ | PROT_WRITE,
+					 fd < 0 ? MAP_SHARED | MAP_ANONYMOUS : MAP_SHARED, fd, 0);
+
+	if (state != MAP_FAILED)
+		return state;
+	error_errno(error, "map the shared state");
+	return NULL;
+}
+
 void state_note_problem(struct fetch_state *state, const char *format, ...)
 {
 	uint32_t none = 0;

@@ -30,6 +30,8 @@ void touched_range(struct touched *touched, uint64_t block, uint64_t end);
 /* Counts a read of these blocks that failed, and notes the file as the problem, or one of them. */
 void touched_failed(struct touched *touched, uint64_t block, uint64_t end);
 
+/* The state behind FD, shared, or one of this process's own for -1. NULL with ERROR set. */
+struct fetch_state *state_map(int fd, struct error *error);
 /* Notes the first problem in STATE; later ones are not kept. */
 void state_note_problem(struct fetch_state *state, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));

@@ -1,8 +1,5 @@
 /*
  * jobvm-fetch: nbdkit's plugin that serves a lazy disk to one VM (host-tools/lazy/fetch.h).
- *
- * The disk shows itself as one that can be written, and refuses every write: QEMU opens it for
- * writing, for only then can it tell the kernel of a clone how large it is.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -11,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -20,6 +16,7 @@
 
 #include "host-tools/lazy/engine/engine.h"
 #include "host-tools/lazy/engine/touched.h"
+#include "host-tools/lazy/plugin/refuse.h"
 #include "host-tools/lazy/trace.h"
 #include "imagebuilder/files.h"
 
@@ -105,17 +102,6 @@ static struct remote *remote;
 static struct engine *engine;
 static void *map_bytes;
 static struct map map;
-
-static int open_state(struct error *error)
-{
-	int flags = state_fd < 0 ? MAP_SHARED | MAP_ANONYMOUS : MAP_SHARED;
-
-	state = mmap(NULL, sizeof(*state), PROT_READ | PROT_WRITE, flags, (int)state_fd, 0);
-	if (state != MAP_FAILED)
-		return 0;
-	state = NULL;
-	return error_errno(error, "map the shared state");
-}
 
 static int connect_remote(struct error *error)
 {
@@ -256,7 +242,8 @@ static int start(void)
 {
 	struct error error = {""};
 
-	if (open_state(&error) == 0 && connect_remote(&error) == 0 && start_engine(&error) == 0 &&
+	state = state_map((int)state_fd, &error);
+	if (state && connect_remote(&error) == 0 && start_engine(&error) == 0 &&
 	    (metadata_fd < 0 || copy_metadata(&error) == 0)) {
 		memcpy(state->identity, remote_identity(remote), sizeof(state->identity));
 		state->image_bytes = remote_image_bytes(remote);
@@ -308,28 +295,6 @@ static int read_disk(void *handle, void *buffer, uint32_t count, uint64_t offset
 	return -1;
 }
 
-static int refuse_write(void *handle, const void *buffer, uint32_t count, uint64_t offset,
-			uint32_t flags)
-{
-	(void)handle, (void)buffer, (void)count, (void)offset, (void)flags;
-	nbdkit_set_error(EPERM);
-	return -1;
-}
-
-static int refuse(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
-{
-	(void)handle, (void)count, (void)offset, (void)flags;
-	nbdkit_set_error(EPERM);
-	return -1;
-}
-
-/* There never is anything to write. */
-static int flush(void *handle, uint32_t flags)
-{
-	(void)handle, (void)flags;
-	return 0;
-}
-
 static struct nbdkit_plugin plugin = {
 	.name = "jobvm-fetch",
 	.longname = "jobvm's lazy disks",
@@ -351,7 +316,7 @@ static struct nbdkit_plugin plugin = {
 	.pwrite = refuse_write,
 	.trim = refuse,
 	.zero = refuse,
-	.flush = flush,
+	.flush = refuse_nothing,
 };
 
 NBDKIT_REGISTER_PLUGIN(plugin)

@@ -14,12 +14,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
 #include "host-tools/lazy/engine/touched.h"
 #include "host-tools/lazy/export.h"
+#include "host-tools/lazy/plugin/refuse.h"
 #include "host-tools/message.h"
 #include "jobdisk/layout.h"
 
@@ -104,11 +104,9 @@ static int start_counting(struct error *error)
 {
 	if (state_fd < 0)
 		return 0;
-	state = mmap(NULL, sizeof(*state), PROT_READ | PROT_WRITE, MAP_SHARED, state_fd, 0);
-	if (state == MAP_FAILED) {
-		state = NULL;
-		return error_errno(error, "map the shared state");
-	}
+	state = state_map(state_fd, error);
+	if (!state)
+		return -1;
 	touched = touched_new(export_map(export), state, trace_fd, error);
 	return touched ? 0 : -1;
 }
@@ -235,30 +233,6 @@ static int read_bytes(void *handle, void *bytes, uint32_t count, uint64_t offset
 	return failed;
 }
 
-/* A guest's QEMU must have its disk open for writing (input_disk.c); all others' is read-only. */
-
-static int refuse_write(void *handle, const void *bytes, uint32_t count, uint64_t offset,
-			uint32_t flags)
-{
-	(void)handle, (void)bytes, (void)count, (void)offset, (void)flags;
-	nbdkit_set_error(EPERM);
-	return -1;
-}
-
-static int refuse(void *handle, uint32_t count, uint64_t offset, uint32_t flags)
-{
-	(void)handle, (void)count, (void)offset, (void)flags;
-	nbdkit_set_error(EPERM);
-	return -1;
-}
-
-/* There never is anything to write. */
-static int flush(void *handle, uint32_t flags)
-{
-	(void)handle, (void)flags;
-	return 0;
-}
-
 static int find_extents(void *handle, uint32_t count, uint64_t offset, uint32_t flags,
 			struct nbdkit_extents *extents)
 {
@@ -305,7 +279,7 @@ static struct nbdkit_plugin plugin = {
 	.pwrite = refuse_write,
 	.trim = refuse,
 	.zero = refuse,
-	.flush = flush,
+	.flush = refuse_nothing,
 	.extents = find_extents,
 	.errno_is_preserved = 0,
 };
