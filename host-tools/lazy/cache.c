@@ -98,9 +98,7 @@ int cache_make_directory(const char *path)
 	}
 	if (mkdir(copy, 0700) == 0)
 		return 0;
-	if (errno != EEXIST)
-		return -1;
-	if (stat(copy, &status))
+	if (errno != EEXIST || stat(copy, &status))
 		return -1;
 	errno = ENOTDIR;
 	return S_ISDIR(status.st_mode) ? 0 : -1;

@@ -1,8 +1,8 @@
 #include "host-tools/lazy/input_disk.h"
 
 #include <inttypes.h>
-#include <limits.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -21,47 +21,36 @@ static bool is_uri(const char *from)
 	return from && strstr(from, "://");
 }
 
-/* The inputs that a server of ours has, and where relative ones start. */
-static void find_inputs(const struct job *job, struct strings *inputs, const char **directory)
+static bool inputs_on_network(const struct job *job)
 {
-	*inputs = (struct strings){.count = 0};
-	if (job->fetch.from) {
-		strings_format(inputs, "%s/", job->fetch.from);
-		*directory = NULL;
-		return;
+	bool found = job->fetch.from && is_on_network(job->fetch.from);
+
+	for (size_t i = 0; i < job->inputs.count && !job->fetch.from && !found; i++) {
+		char *path = job_path(job, job->inputs.items[i]);
+
+		found = is_on_network(path);
+		free(path);
 	}
-	for (size_t i = 0; i < job->inputs.count; i++)
-		strings_add(inputs, job->inputs.items[i]);
-	*directory = job->directory;
+	return found;
 }
 
 /*
  * Whether QEMU may read from the server itself: block by block, of this machine's own disks, where
  * nobody asked for a cache or for what fills it.
  */
-static bool is_direct(const struct input_disk *disk, const struct strings *inputs,
-		      const char *directory)
+static bool is_direct(const struct input_disk *disk)
 {
 	const struct job_fetch *wish = &disk->job->fetch;
-	char path[PATH_MAX];
 
-	if (disk->manifest->fetch != FETCH_BLOCK || wish->cache_max_bytes || wish->prefetch_path)
-		return false;
-	for (size_t i = 0; i < inputs->count; i++) {
-		const char *input = inputs->items[i];
-		const char *start = *input != '/' && directory ? directory : "";
-
-		snprintf(path, sizeof(path), "%s%s%s", start, *start ? "/" : "", input);
-		if (is_on_network(path))
-			return false;
-	}
-	return true;
+	return disk->manifest->fetch == FETCH_BLOCK && !wish->cache_max_bytes &&
+	       !wish->prefetch_path && !inputs_on_network(disk->job);
 }
 
-static struct fetch_options options_for(struct input_disk *disk)
+static struct fetch_options options_for(const struct input_disk *disk)
 {
 	const struct job_fetch *wish = &disk->job->fetch;
-	struct fetch_options options = {
+
+	return (struct fetch_options){
 		.from = wish->from,
 		.policy = (enum manifest_fetch)disk->manifest->fetch,
 		.cache_max_bytes = wish->cache_max_bytes,
@@ -71,33 +60,26 @@ static struct fetch_options options_for(struct input_disk *disk)
 		.identity = disk->identity,
 		.extra_fd = -1,
 	};
-
-	if (disk->is_serving) {
-		snprintf(disk->uri, sizeof(disk->uri), "nbd+unix:///?socket=/proc/self/fd/%d",
-			 disk->serve.socket_fd);
-		options.from = disk->uri;
-		options.extra_fd = disk->serve.socket_fd;
-	}
-	return options;
 }
 
 /* A server of our own: of the job's inputs, or of what a directory holds. */
 static int serve(struct input_disk *disk, struct error *error)
 {
+	const struct job *job = disk->job;
 	bool root = disk->manifest->user == USER_ROOT;
+	struct strings contents = {.count = 0};
 	struct serve_counted counted;
-	struct strings inputs;
 	struct serve_options options = {
-		.inputs = &inputs,
+		.inputs = &job->inputs,
+		.directory = job->directory,
 		.uid = root ? 0 : JOB_UID,
 		.gid = root ? 0 : JOB_GID,
 	};
-
-	if (is_uri(disk->job->fetch.from))
-		return 0;
-	find_inputs(disk->job, &inputs, &options.directory);
 	int failed = 0;
-	if (is_direct(disk, &inputs, options.directory)) {
+
+	if (is_uri(job->fetch.from))
+		return 0;
+	if (is_direct(disk)) {
 		const struct fetch_options fetch_options = options_for(disk);
 
 		failed = fetch_direct(&fetch_options, &disk->fetch, error);
@@ -106,21 +88,37 @@ static int serve(struct input_disk *disk, struct error *error)
 		counted.trace_fd = disk->fetch.trace_fd;
 		options.counted = &counted;
 	}
+	if (job->fetch.from) {
+		strings_format(&contents, "%s/", job->fetch.from);
+		options.inputs = &contents;
+		options.directory = NULL;
+	}
 	failed = failed || serve_start(&options, &disk->serve, error);
-	strings_clear(&inputs);
+	strings_clear(&contents);
 	disk->is_serving = !failed;
 	return failed;
 }
 
+/* OPTIONS are of the server of our own. */
+static void point_at_server(struct input_disk *disk, struct fetch_options *options)
+{
+	snprintf(disk->uri, sizeof(disk->uri), "nbd+unix:///?socket=/proc/self/fd/%d",
+		 disk->serve.socket_fd);
+	options->from = disk->uri;
+	options->extra_fd = disk->serve.socket_fd;
+}
+
 static int fetch(struct input_disk *disk, struct error *error)
 {
-	const struct fetch_options options = options_for(disk);
+	struct fetch_options options = options_for(disk);
 
 	disk->is_taken = false;
 	if (disk->is_direct) {
-		disk->fetch.options = options;
+		point_at_server(disk, &disk->fetch.options);
 		return fetch_connect(&disk->fetch, &disk->serve, error);
 	}
+	if (disk->is_serving)
+		point_at_server(disk, &options);
 	int failed = fetch_start(&options, &disk->fetch, error);
 	disk->is_fetching = !failed;
 	return failed;

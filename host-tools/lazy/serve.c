@@ -138,7 +138,8 @@ static void run_child(const struct child *child, pid_t parent)
 		confine_network();
 	/* Own session: a terminal's Ctrl-C is for jobvm, which then ends the server. */
 	if (setsid() < 0 || inherit(child) || prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0)) {
-		dprintf(child->fds[1], "error cannot start the server: %s\n", strerror(errno));
+		dprintf(child->fds[CHILD_READY_FD - CHILD_LISTEN_FD],
+			"error cannot start the server: %s\n", strerror(errno));
 		_exit(126);
 	}
 	/* The death signal is not sent for a parent that died before it was asked for. */

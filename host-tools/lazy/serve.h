@@ -11,6 +11,11 @@
 #include "host-tools/values.h"
 #include "imagebuilder/digest.h"
 
+/* Where what is read is counted (struct fetch_state), and its files are listed. */
+struct serve_counted {
+	int state_fd, trace_fd;
+};
+
 /* What is served, and how. */
 struct serve_options {
 	const struct strings *inputs; /* paths, by the slash rule of a job's inputs */
@@ -19,14 +24,9 @@ struct serve_options {
 	gid_t gid;
 	const char
 		*tls_certificates; /* directory; all clients must use TLS and have one; or NULL */
-	/*
-	 * For serve_start: the one client is a guest's QEMU, and what it reads is counted in
-	 * STATE_FD (struct fetch_state) and listed in TRACE_FD, as by a process that fetches. NULL:
-	 * else.
-	 */
-	const struct serve_counted {
-		int state_fd, trace_fd;
-	} * counted;
+	/* For serve_start: of the one client, a guest's QEMU, as by a process that fetches. NULL:
+	 * not. */
+	const struct serve_counted *counted;
 };
 
 struct serve {
